@@ -1,11 +1,16 @@
 // The only place that reads the clock for timestamps. Bun has no nanosecond wall clock, so the wall clock
-// (milliseconds) is read once and the monotonic clock is added to it; re-anchored so that steps and drift of the
-// wall clock are followed.
+// (milliseconds) anchors the monotonic clock (nanoseconds).
 
-const REANCHOR_INTERVAL_NS = 1_000_000_000;
+/** How often the anchor is compared with the wall clock. */
+const CHECK_INTERVAL_NS = 1_000_000_000;
+/** A smaller difference is the wall clock's own resolution: following it would make time run backwards. */
+const TOLERANCE_MS = 2;
+
+const TWO_32 = 0x1_0000_0000;
 
 let anchorWallMs = 0;
-let anchorMonotonicNs = Number.NEGATIVE_INFINITY;
+let anchorMonotonicNs = 0;
+let nextCheckNs = Number.NEGATIVE_INFINITY;
 
 /** A moment as two 32-bit words of nanoseconds since 1970; reused by its owner, so that reading allocates nothing. */
 export interface Timestamp {
@@ -13,24 +18,28 @@ export interface Timestamp {
   high: number;
 }
 
-/** Reads the wall clock into `target`, ns since 1970. */
+function followWallClock(monotonicNs: number): void {
+  nextCheckNs = monotonicNs + CHECK_INTERVAL_NS;
+  const wallMs = Date.now();
+  const derivedMs = anchorWallMs + (monotonicNs - anchorMonotonicNs) / 1e6;
+  if (Math.abs(wallMs - derivedMs) <= TOLERANCE_MS) return;
+  anchorWallMs = wallMs;
+  anchorMonotonicNs = monotonicNs;
+}
+
+/** Reads the wall clock into `target`, ns since 1970. Runs backwards only when the system's clock is set back. */
 export function readClock(target: Timestamp): void {
   const monotonicNs = Bun.nanoseconds();
-  if (monotonicNs - anchorMonotonicNs > REANCHOR_INTERVAL_NS) {
-    anchorWallMs = Date.now();
-    anchorMonotonicNs = monotonicNs;
-  }
+  if (monotonicNs >= nextCheckNs) followWallClock(monotonicNs);
   const sinceNs = monotonicNs - anchorMonotonicNs;
-  const ms = anchorWallMs + Math.floor(sinceNs / 1e6);
   const restNs = sinceNs % 1e6;
-  // ms * 1e6 exceeds 2^53: multiply in two halves of 2^32.
+  const ms = anchorWallMs + (sinceNs - restNs) / 1e6;
+  // ms * 1e6 does not fit into 53 bits: ms = high * 2^12 + low is multiplied in two parts.
   const msLow = ms % 0x1000;
-  const msHigh = (ms - msLow) / 0x1000;
-  const lowPart = msLow * 1e6 + restNs;
-  const highPart = msHigh * 1e6;
-  const carry = (highPart % 0x100000) * 0x1000 + lowPart;
-  target.low = carry % 0x1_0000_0000 >>> 0;
-  target.high = Math.floor(highPart / 0x100000) + Math.floor(carry / 0x1_0000_0000);
+  const highPart = ((ms - msLow) / 0x1000) * 1e6;
+  const low = (highPart % 0x10_0000) * 0x1000 + msLow * 1e6 + restNs;
+  target.low = low % TWO_32;
+  target.high = Math.floor(highPart / 0x10_0000) + Math.floor(low / TWO_32);
 }
 
 /** The wall clock as a bigint, ns since 1970; for everything that is not on the hot path. */

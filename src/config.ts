@@ -1,0 +1,89 @@
+// From flags, environment and defaults to one typed, validated configuration. All errors are reported at once.
+
+import leven from 'leven';
+import { RecorderError } from './errors.ts';
+import { flagOf, type Setting, type SettingName, settings } from './settings.ts';
+
+type Values = { [K in SettingName]: (typeof settings)[K] extends Setting<infer T> ? T : never };
+
+/** Where a value came from. */
+export type Origin = 'flag' | 'environment' | 'default';
+
+/** Validated settings; `origins` says of each where it came from. */
+export type Config = Readonly<Values> & { readonly origins: Readonly<Record<SettingName, Origin>> };
+
+/** Texts given as flags, by setting name. */
+export type Overrides = Partial<Record<SettingName, string>>;
+
+export const settingNames = Object.keys(settings) as SettingName[];
+
+/** All problems of a configuration in one error, a line each. */
+export class ConfigError extends RecorderError {
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(
+      'config_invalid',
+      `configuration is not valid:\n${problems.map((problem) => `  ${problem}`).join('\n')}`,
+      {
+        hint: '`recorder config` lists all settings',
+      },
+    );
+    this.problems = problems;
+  }
+}
+
+/**
+ * Reads all settings: a flag wins over the environment, which wins over the default.
+ * Throws ConfigError that names every invalid setting, what it was, and what was expected.
+ */
+export function loadConfig(overrides: Overrides, env: Record<string, string | undefined>): Config {
+  const values: Record<string, unknown> = {};
+  const origins: Record<string, Origin> = {};
+  const problems: string[] = [];
+  for (const name of settingNames) {
+    const setting: Setting<unknown> = settings[name];
+    const flag = overrides[name];
+    const variable = env[setting.env];
+    const origin = flag !== undefined ? 'flag' : variable !== undefined ? 'environment' : 'default';
+    const text = flag ?? variable ?? setting.fallback;
+    origins[name] = origin;
+    try {
+      values[name] = setting.parse(text.trim());
+    } catch (error) {
+      if (!(error instanceof RecorderError)) throw error;
+      const shown = setting.secret ? '…' : JSON.stringify(text);
+      problems.push(`${origin === 'flag' ? flagOf(setting.env) : setting.env}=${shown}: ${error.message}`);
+    }
+  }
+  if (problems.length > 0) throw new ConfigError(problems);
+  return { ...(values as Values), origins: origins as Record<SettingName, Origin> };
+}
+
+/** Whether rows are to be delivered to ClickHouse; `embedded` is the flag --embedded. */
+export function isClickhouseOn(config: Config, embedded: boolean): boolean {
+  if (config.clickhouseDisabled) return false;
+  if (embedded) return true;
+  if (config.origins.clickhouseEnabled !== 'default') return config.clickhouseEnabled;
+  return config.origins.clickhouseHosts !== 'default';
+}
+
+/** Addresses of the configured ClickHouse servers, `http://host:port`, in the order given. */
+export function clickhouseUrls(config: Config): string[] {
+  return config.clickhouseHosts.map((host) => {
+    const url = new URL(host.includes('://') ? host : `http://${host}`);
+    if (url.port === '' && !/:\d+$/.test(host)) url.port = String(config.clickhousePort);
+    return url.origin;
+  });
+}
+
+/** Warnings for HFT_ variables that no setting has, with the nearest known name. */
+export function unknownVariables(env: Record<string, string | undefined>): string[] {
+  const known = settingNames.map((name) => settings[name].env as string);
+  return Object.keys(env)
+    .filter((name) => name.startsWith('HFT_') && !known.includes(name))
+    .map((name) => {
+      const nearest = known.toSorted((a, b) => leven(a, name) - leven(b, name))[0]!;
+      return `${name} is not a setting: ignored. Did you mean ${nearest}?`;
+    });
+}
