@@ -1,0 +1,47 @@
+// `recorder config`: every setting with its value and where it came from.
+
+import Table from 'cli-table3';
+import type { Command } from 'commander';
+import { type Config, settingNames, unknownVariables } from '../config.ts';
+import { type SettingName, settings } from '../settings.ts';
+import { addSettingFlags, configOf, printLine, reportFailure, toJson } from './options.ts';
+
+function shownValue(config: Config, name: SettingName): string {
+  const value = config[name];
+  if (settings[name].secret) return value === '' ? '' : '(set)';
+  if (name === 'socketMode') return `0${config.socketMode.toString(8)}`;
+  return Array.isArray(value) ? value.join(',') : String(value);
+}
+
+function showConfig(config: Config, json: boolean): void {
+  const rows = settingNames.map((name) => ({
+    name: settings[name].env as string,
+    value: shownValue(config, name),
+    origin: config.origins[name],
+    description: settings[name].description,
+  }));
+  const warnings = unknownVariables(process.env);
+  if (json) {
+    printLine(toJson({ settings: rows, warnings }));
+    return;
+  }
+  const table = new Table({ head: ['setting', 'value', 'from', 'meaning'], wordWrap: true, colWidths: [null, 24, 13, 60] });
+  for (const row of rows) table.push([row.name, row.value, row.origin, row.description]);
+  printLine(table.toString());
+  for (const warning of warnings) printLine(`warning: ${warning}`);
+}
+
+/** Adds `recorder config`. */
+export function registerConfig(program: Command): void {
+  const command = program
+    .command('config')
+    .description('list every setting with its value and where it came from')
+    .option('--json', 'print one JSON object as the last line');
+  addSettingFlags(command).action((options: { json?: boolean }) => {
+    try {
+      showConfig(configOf(command), options.json === true);
+    } catch (error) {
+      reportFailure(error, options.json === true);
+    }
+  });
+}
