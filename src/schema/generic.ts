@@ -1,0 +1,3 @@
+export interface GeneratedClass {
+  new (): any;
+}
