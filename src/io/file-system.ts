@@ -1,0 +1,76 @@
+// The one door to the disk for everything that must survive a crash: WAL, durable horizon, flush log.
+//
+// Narrow on purpose, so that a faulty in-memory twin can stand in for it in tests: every method is one system call (or
+// one loop over it), nothing buffers, and a failed call throws the error of node:fs with its `code` (ENOSPC, EIO, …).
+// Reads and writes are positional; a handle has no position of its own.
+
+/** An open file. Its owner closes it. */
+export interface FileHandle {
+  readonly path: string;
+  /** Fills `target` from `offset`; returns the bytes read, fewer only at the end of the file. */
+  read(target: Uint8Array, offset: number): number;
+  /** Writes all of `source` at `offset` into the page cache; throws when less could be written. */
+  write(source: Uint8Array, offset: number): void;
+  /** As `write`, off the event loop; `source` must not change until it resolves. */
+  writeAsync(source: Uint8Array, offset: number): Promise<void>;
+  /** fdatasync off the event loop. A failure says that the file can no longer be trusted: never call it again. */
+  sync(): Promise<void>;
+  /** fdatasync on the calling thread, for start and stop. */
+  syncNow(): void;
+  truncate(sizeBytes: number): void;
+  sizeBytes(): number;
+  close(): void;
+}
+
+/** `read`: must exist. `write`: must exist, read and write. `create`: must not exist, read and write. */
+export type OpenMode = 'read' | 'write' | 'create';
+
+/** The file operations that the program uses. Paths are plain strings; directories are synced by name. */
+export interface FileSystem {
+  open(path: string, mode: OpenMode): FileHandle;
+  exists(path: string): boolean;
+  /** Names in a directory, sorted; throws ENOENT when there is no such directory. */
+  list(directory: string): string[];
+  /** Makes a directory and its parents; no error when it is there. */
+  mkdir(directory: string): void;
+  readFile(path: string): Uint8Array;
+  /** Replaces `to` atomically when it exists. */
+  rename(from: string, to: string): void;
+  /** Makes a second name for a file; throws EEXIST when `to` exists: the atomic way to create with content. */
+  link(from: string, to: string): void;
+  unlink(path: string): void;
+  /** fsync of a directory off the event loop, after create, rename and unlink. */
+  syncDirectory(directory: string): Promise<void>;
+  syncDirectoryNow(directory: string): void;
+  /** Maps the first `sizeBytes` of an existing file, shared and writable: stores are seen by every process that maps it. */
+  map(path: string, sizeBytes: number): Uint8Array;
+  /** Bytes that an unprivileged user may still write to the file system that holds `path`. */
+  freeBytes(path: string): number;
+}
+
+/** The `code` of an error of a file operation (`'ENOSPC'` …), or undefined for other values. */
+export function errorCode(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const code = (error as { code?: unknown }).code;
+  return typeof code === 'string' ? code : undefined;
+}
+
+/** Writes a whole file so that after a crash it is there in full or not at all: temporary name, sync, rename, sync. */
+export function replaceFile(
+  fileSystem: FileSystem,
+  directory: string,
+  name: string,
+  content: Uint8Array,
+): void {
+  const temporary = `${directory}/${name}.new`;
+  if (fileSystem.exists(temporary)) fileSystem.unlink(temporary);
+  const file = fileSystem.open(temporary, 'create');
+  try {
+    file.write(content, 0);
+    file.syncNow();
+  } finally {
+    file.close();
+  }
+  fileSystem.rename(temporary, `${directory}/${name}`);
+  fileSystem.syncDirectoryNow(directory);
+}

@@ -1,0 +1,117 @@
+import fs from 'node:fs';
+import type { FileHandle, FileSystem, OpenMode } from './file-system.ts';
+
+const FLAGS = { read: 'r', write: 'r+', create: 'wx+' } as const satisfies Record<OpenMode, string>;
+
+class RealFile implements FileHandle {
+  readonly path: string;
+  readonly #descriptor: number;
+
+  constructor(path: string, mode: OpenMode) {
+    this.path = path;
+    this.#descriptor = fs.openSync(path, FLAGS[mode], 0o600);
+  }
+
+  read(target: Uint8Array, offset: number): number {
+    let done = 0;
+    while (done < target.length) {
+      const count = fs.readSync(this.#descriptor, target, done, target.length - done, offset + done);
+      if (count === 0) break;
+      done += count;
+    }
+    return done;
+  }
+
+  write(source: Uint8Array, offset: number): void {
+    let done = 0;
+    while (done < source.length) {
+      const count = fs.writeSync(this.#descriptor, source, done, source.length - done, offset + done);
+      if (count === 0)
+        throw Object.assign(new Error(`write to ${this.path} made no progress`), { code: 'EIO' });
+      done += count;
+    }
+  }
+
+  async writeAsync(source: Uint8Array, offset: number): Promise<void> {
+    let done = 0;
+    while (done < source.length) {
+      const count = await this.#writeSome(source, done, offset + done);
+      if (count === 0)
+        throw Object.assign(new Error(`write to ${this.path} made no progress`), { code: 'EIO' });
+      done += count;
+    }
+  }
+
+  #writeSome(source: Uint8Array, start: number, offset: number): Promise<number> {
+    return new Promise((resolve, reject) => {
+      fs.write(this.#descriptor, source, start, source.length - start, offset, (error, count) => {
+        if (error) reject(error);
+        else resolve(count);
+      });
+    });
+  }
+
+  sync(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      fs.fdatasync(this.#descriptor, (error) => {
+        if (error) reject(error);
+        else resolve();
+      });
+    });
+  }
+
+  syncNow(): void {
+    fs.fdatasyncSync(this.#descriptor);
+  }
+
+  truncate(sizeBytes: number): void {
+    fs.ftruncateSync(this.#descriptor, sizeBytes);
+  }
+
+  sizeBytes(): number {
+    return fs.fstatSync(this.#descriptor).size;
+  }
+
+  close(): void {
+    fs.closeSync(this.#descriptor);
+  }
+}
+
+async function syncDirectory(directory: string): Promise<void> {
+  const handle = await fs.promises.open(directory, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+function syncDirectoryNow(directory: string): void {
+  const descriptor = fs.openSync(directory, 'r');
+  try {
+    fs.fsyncSync(descriptor);
+  } finally {
+    fs.closeSync(descriptor);
+  }
+}
+
+/** The operating system's files. */
+export const realFileSystem: FileSystem = {
+  open: (path, mode) => new RealFile(path, mode),
+  exists: (path) => fs.existsSync(path),
+  list: (directory) => fs.readdirSync(directory).sort(),
+  mkdir: (directory) => {
+    fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
+  },
+  readFile: (path) => new Uint8Array(fs.readFileSync(path)),
+  rename: (from, to) => fs.renameSync(from, to),
+  link: (from, to) => fs.linkSync(from, to),
+  unlink: (path) => fs.unlinkSync(path),
+  syncDirectory,
+  syncDirectoryNow,
+  map: (path, sizeBytes) => Bun.mmap(path, { shared: true, size: sizeBytes }),
+  freeBytes: (path) => {
+    const stats = fs.statfsSync(path);
+    return stats.bavail * stats.bsize;
+  },
+};

@@ -1,0 +1,118 @@
+import { WalFormatError } from './errors.ts';
+
+/** A topic as the WAL knows it: enough to read its blocks years later without the program. A `TopicModel` is one. */
+export interface WalTopic {
+  topic: string;
+  table: string;
+  fingerprint: bigint;
+  /** Reflection schema of FlatBuffers. */
+  bfbs: Uint8Array;
+}
+
+/** Last sequence number of a stream, over all blocks appended so far. Names are bytes: they need not be UTF-8. */
+export interface StreamPosition {
+  source: Uint8Array;
+  session: Uint8Array;
+  lastSeq: bigint;
+}
+
+/** LSNs that no row has and none will have: rows lost to a failed sync or to damage at the tail. Both ends included. */
+export interface LsnGap {
+  firstLsn: bigint;
+  lastLsn: bigint;
+  reason: string;
+}
+
+/** Metadata of a segment: everything that a reader of this one file needs. */
+export interface SegmentMeta {
+  recorder: string;
+  /** ISO time. */
+  createdAt: string;
+  host: string;
+  topics: (WalTopic & { rowsBefore: bigint })[];
+  /** Sessions that may resume, with their positions before this segment's first row. */
+  streams: StreamPosition[];
+  /** Base LSN of the segment before, null for the first. */
+  previousBaseLsn: bigint | null;
+  /** LSN after the last complete group before this segment; less than its base LSN when it starts within a group. */
+  groupEndLsn: bigint;
+  gapBefore: LsnGap | null;
+}
+
+const hex = (value: bigint) => value.toString(16).padStart(16, '0');
+const latin1 = (bytes: Uint8Array) =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
+
+/** Metadata as JSON. 64-bit numbers are decimal strings, fingerprints hexadecimal, names of streams latin-1 text. */
+export function encodeSegmentMeta(meta: SegmentMeta): string {
+  return JSON.stringify({
+    recorder: meta.recorder,
+    createdAt: meta.createdAt,
+    host: meta.host,
+    topics: meta.topics.map((entry) => ({
+      topic: entry.topic,
+      table: entry.table,
+      fingerprint: hex(entry.fingerprint),
+      bfbs: Buffer.from(entry.bfbs).toString('base64'),
+      rowsBefore: entry.rowsBefore.toString(),
+    })),
+    streams: meta.streams.map((stream) => ({
+      source: latin1(stream.source),
+      session: latin1(stream.session),
+      lastSeq: stream.lastSeq.toString(),
+    })),
+    previousBaseLsn: meta.previousBaseLsn?.toString() ?? null,
+    groupEndLsn: meta.groupEndLsn.toString(),
+    gapBefore: meta.gapBefore && {
+      firstLsn: meta.gapBefore.firstLsn.toString(),
+      lastLsn: meta.gapBefore.lastLsn.toString(),
+      reason: meta.gapBefore.reason,
+    },
+  });
+}
+
+interface MetaJson {
+  recorder: string;
+  createdAt: string;
+  host: string;
+  topics: { topic: string; table: string; fingerprint: string; bfbs: string; rowsBefore: string }[];
+  streams: { source: string; session: string; lastSeq: string }[];
+  previousBaseLsn: string | null;
+  groupEndLsn: string;
+  gapBefore: { firstLsn: string; lastLsn: string; reason: string } | null;
+}
+
+const fromLatin1 = (text: string) => new Uint8Array(Buffer.from(text, 'latin1'));
+
+/** Metadata from JSON whose checksum held; throws WalFormatError when it is not what this version writes. */
+export function decodeSegmentMeta(json: string): SegmentMeta {
+  try {
+    const raw = JSON.parse(json) as MetaJson;
+    return {
+      recorder: raw.recorder,
+      createdAt: raw.createdAt,
+      host: raw.host,
+      topics: raw.topics.map((entry) => ({
+        topic: entry.topic,
+        table: entry.table,
+        fingerprint: BigInt(`0x${entry.fingerprint}`),
+        bfbs: new Uint8Array(Buffer.from(entry.bfbs, 'base64')),
+        rowsBefore: BigInt(entry.rowsBefore),
+      })),
+      streams: raw.streams.map((stream) => ({
+        source: fromLatin1(stream.source),
+        session: fromLatin1(stream.session),
+        lastSeq: BigInt(stream.lastSeq),
+      })),
+      previousBaseLsn: raw.previousBaseLsn === null ? null : BigInt(raw.previousBaseLsn),
+      groupEndLsn: BigInt(raw.groupEndLsn),
+      gapBefore: raw.gapBefore && {
+        firstLsn: BigInt(raw.gapBefore.firstLsn),
+        lastLsn: BigInt(raw.gapBefore.lastLsn),
+        reason: raw.gapBefore.reason,
+      },
+    };
+  } catch (cause) {
+    throw new WalFormatError('metadata of the segment cannot be read', { cause });
+  }
+}
