@@ -1,0 +1,179 @@
+// The embedded server as a supervised child process: started, watched, restarted when it dies, stopped.
+//
+// Invariants
+// - The child ends with its parent, even a killed one: it stops when its standard input ends.
+// - After a crash it comes back on the same port and directory; restarts are bounded, with growing pauses, so that a
+//   server that cannot run is reported and not started for ever.
+
+import { join } from 'node:path';
+import { RecorderError } from '../errors.ts';
+
+/** What startEmbedded needs. */
+export interface EmbeddedOptions {
+  /** Data directory; made if absent. */
+  path: string;
+  /** Port, default 0: the system chooses; a restarted server keeps it. */
+  port?: number;
+  host?: string;
+  /** Told of each unexpected end and each restart, with a text for the log. */
+  onEvent?: (event: EmbeddedEvent) => void;
+  /** Longest wait for a start, default 30 s. */
+  startTimeoutMs?: number;
+  /** Restarts in a row without a healthy minute between them, default 5. */
+  maxRestarts?: number;
+  /** Command that runs `clickhouse`; default: this program. */
+  command?: readonly string[];
+}
+
+/** An unexpected change of the child. */
+export interface EmbeddedEvent {
+  kind: 'died' | 'restarted' | 'gave_up';
+  message: string;
+}
+
+/** A running embedded server. */
+export interface EmbeddedServer {
+  url: string;
+  port: number;
+  version: string;
+  /** Process id of the child that runs now. */
+  readonly pid: number;
+  /** Stops the child: it ends its statements first; killed after `deadlineMs`. Idempotent. */
+  stop(deadlineMs?: number): Promise<void>;
+  /** Resolves when no child runs any more and none will be started: after stop(), or when restarts are used up. */
+  exited: Promise<void>;
+}
+
+type Child = Bun.Subprocess<'pipe', 'pipe', 'inherit'>;
+
+interface Announcement {
+  url: string;
+  port: number;
+  version: string;
+}
+
+const HEALTHY_MS = 60_000;
+const FIRST_PAUSE_MS = 200;
+
+/** Command line of this program: the compiled binary, or Bun with the entry file. */
+function ownCommand(): string[] {
+  const compiled = Bun.main.startsWith('/$bunfs/');
+  return compiled ? [process.execPath] : [process.execPath, join(import.meta.dir, '..', 'main.ts')];
+}
+
+/** Reads the child's output until its announcement line; later output is read and dropped. */
+async function readAnnouncement(child: Child): Promise<Announcement | null> {
+  const decoder = new TextDecoder();
+  const reader = child.stdout.getReader();
+  let text = '';
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return null;
+    text += decoder.decode(value, { stream: true });
+    const line = text.split('\n').find((candidate) => candidate.startsWith('{"url"'));
+    if (line === undefined || !text.includes(`${line}\n`)) continue;
+    const drain = async () => {
+      while (!(await reader.read()).done);
+    };
+    drain().catch(() => undefined);
+    return JSON.parse(line) as Announcement;
+  }
+}
+
+/** Starts one child and waits until it answers. Throws RecorderError `clickhouse_start`. */
+async function launch(options: EmbeddedOptions, port: number): Promise<{ child: Child; said: Announcement }> {
+  const host = options.host ?? '127.0.0.1';
+  const child: Child = Bun.spawn(
+    [
+      ...(options.command ?? ownCommand()),
+      'clickhouse',
+      ...['--path', options.path, '--port', String(port), '--host', host, '--json', '--supervised'],
+    ],
+    { stdin: 'pipe', stdout: 'pipe', stderr: 'inherit' },
+  );
+  const timeoutMs = options.startTimeoutMs ?? 30_000;
+  const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
+  try {
+    const said = await readAnnouncement(child);
+    if (said !== null && (await fetch(`${said.url}/ping`)).ok) return { child, said };
+    const code = await child.exited;
+    throw new RecorderError(
+      'clickhouse_start',
+      child.signalCode === null
+        ? `the embedded ClickHouse server ended with exit code ${code} before it was ready`
+        : `the embedded ClickHouse server was ended by ${child.signalCode} before it was ready (limit ${timeoutMs} ms)`,
+      { hint: 'its own message is on standard error' },
+    );
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** A directory stays locked for a moment after its last server was killed: the start is tried again for a while. */
+async function launchPatiently(options: EmbeddedOptions, port: number) {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await launch(options, port);
+    } catch (error) {
+      if (attempt === 3 || !(error instanceof RecorderError)) throw error;
+      await Bun.sleep(FIRST_PAUSE_MS * 2 ** attempt);
+    }
+  }
+}
+
+/**
+ * Starts the embedded server as a child of this process, waits until it answers, and supervises it.
+ * Throws RecorderError when it does not come up.
+ */
+export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedServer> {
+  let { child, said } = await launchPatiently(options, options.port ?? 0);
+  let stopping = false;
+  const tell = (kind: EmbeddedEvent['kind'], message: string) => options.onEvent?.({ kind, message });
+
+  const supervise = async (): Promise<void> => {
+    let restarts = 0;
+    for (;;) {
+      const startedAt = Date.now();
+      const code = await child.exited;
+      if (stopping) return;
+      tell('died', `embedded ClickHouse (pid ${child.pid}) died: ${child.signalCode ?? `exit code ${code}`}`);
+      if (Date.now() - startedAt > HEALTHY_MS) restarts = 0;
+      for (let running = false; !running; ) {
+        if (restarts >= (options.maxRestarts ?? 5)) {
+          return tell('gave_up', `embedded ClickHouse was restarted ${restarts} times and does not stay up`);
+        }
+        await Bun.sleep(FIRST_PAUSE_MS * 2 ** restarts);
+        restarts++;
+        if (stopping) return;
+        running = await launch(options, said.port).then(
+          (next) => {
+            child = next.child;
+            said = next.said;
+            return true;
+          },
+          () => false,
+        );
+      }
+      if (stopping) child.stdin.end();
+      else tell('restarted', `embedded ClickHouse runs again as pid ${child.pid} on port ${said.port}`);
+    }
+  };
+  const exited = supervise();
+
+  return {
+    url: said.url,
+    port: said.port,
+    version: said.version,
+    get pid() {
+      return child.pid;
+    },
+    exited,
+    stop: async (deadlineMs = 10_000) => {
+      stopping = true;
+      const timer = setTimeout(() => child.kill('SIGKILL'), deadlineMs);
+      await child.stdin.end();
+      await exited;
+      clearTimeout(timer);
+    },
+  };
+}
