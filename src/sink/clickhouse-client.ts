@@ -1,0 +1,120 @@
+// The project's one door to ClickHouse: @clickhouse/client with the settings that a recorder needs.
+//
+// - Idle connections are dropped before the server does it (ClickHouse 18 closes after 3 s): a request on a connection
+//   that the server is closing has an unknown outcome.
+// - Every response is read to its end, so that its connection can be used again.
+// - The database is never in the URL: it may not exist yet. All names in queries are qualified.
+// - Errors are told apart by what they say about the data (ServerError), not by HTTP status: 18.16 answers nearly
+//   everything with 500.
+
+import { Readable } from 'node:stream';
+import { ClickHouseLogLevel, createClient } from '@clickhouse/client';
+import { classifyFailure, type ServerError } from './server-error.ts';
+
+const IDLE_SOCKET_TTL_MS = 2_000;
+
+export interface ClickHouseAddress {
+  /** `http://host:8123` or `https://…`, at least one; all must be replicas of the same data. */
+  urls: readonly string[];
+  user: string;
+  password: string;
+  /** Time without any traffic after which a request is given up. */
+  timeoutMs: number;
+}
+
+/** What most of the program needs of ClickHouse. All methods throw ServerError. */
+export interface SqlClient {
+  /** Rows of a SELECT as objects; 64-bit integers come as strings. */
+  query<T>(sql: string): Promise<T[]>;
+  /** A statement without a result. */
+  command(sql: string): Promise<void>;
+}
+
+export interface InsertRequest {
+  /** `INSERT INTO … FORMAT …` */
+  sql: string;
+  /** Must stay as it is until the promise settles. */
+  body: Uint8Array;
+  queryId: string;
+  settings: Readonly<Record<string, string>>;
+}
+
+export interface SinkClient extends SqlClient {
+  insert(request: InsertRequest): Promise<void>;
+  /** The server that requests go to now. */
+  readonly url: string;
+  /** Goes on with the next of the given servers. */
+  nextServer(): void;
+  close(): Promise<void>;
+}
+
+/** Connects lazily: nothing is sent before the first request. */
+export function connectClickHouse(address: ClickHouseAddress): SinkClient {
+  const clients = address.urls.map((url) => openClient(url, address));
+  let current = 0;
+  const active = () => clients[current % clients.length]!;
+  return {
+    get url() {
+      return address.urls[current % clients.length]!;
+    },
+    nextServer() {
+      current += 1;
+    },
+    async query<T>(sql: string): Promise<T[]> {
+      return await guarded(async () => {
+        const result = await active().query({ query: sql, format: 'JSONEachRow' });
+        return await result.json<T>();
+      });
+    },
+    async command(sql) {
+      await guarded(() => execute(sql));
+    },
+    async insert({ sql, body, queryId, settings }) {
+      await guarded(() => execute(sql, Readable.from([body], { objectMode: false }), queryId, settings));
+    },
+    async close() {
+      await Promise.all(clients.map((client) => client.close()));
+    },
+  };
+
+  async function execute(
+    sql: string,
+    values?: Readable,
+    queryId?: string,
+    settings: Readonly<Record<string, string>> = {},
+  ): Promise<void> {
+    const response = await active().exec({
+      query: sql,
+      ...(values === undefined ? {} : { values }),
+      ...(queryId === undefined ? {} : { query_id: queryId }),
+      clickhouse_settings: { ...settings },
+    });
+    for await (const _ of response.stream) {
+      // An insert has no result; the response is read so that the connection is free again.
+    }
+  }
+}
+
+function openClient(url: string, address: ClickHouseAddress) {
+  return createClient({
+    url,
+    username: address.user,
+    password: address.password,
+    request_timeout: address.timeoutMs,
+    max_open_connections: 16,
+    application: 'recorder',
+    compression: { request: false, response: false },
+    keep_alive: { enabled: true, idle_socket_ttl: IDLE_SOCKET_TTL_MS, eagerly_destroy_stale_sockets: true },
+    // Failures are thrown and reported once, by the caller that knows what they mean.
+    log: { level: ClickHouseLogLevel.OFF },
+    clickhouse_settings: { output_format_json_quote_64bit_integers: 1 },
+  });
+}
+
+async function guarded<T>(action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    throw classifyFailure(error) satisfies ServerError;
+  }
+}
