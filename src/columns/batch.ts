@@ -64,6 +64,8 @@ export interface Batch {
 const SEQ_BEFORE = 0;
 const INGEST_TS_BEFORE = 8;
 const INITIAL_VAR_BYTES = 4096;
+/** A batch of this size takes no further row. */
+export const MAX_BATCH_BYTES = 32 * 1024 * 1024;
 
 /** Where each column of a topic lies in the arena of its batches. */
 export function batchLayout(model: TopicModel): BatchLayout {
@@ -169,9 +171,12 @@ function selectStream(batch: Batch, streamId: number): void {
   batch.lastStreamIndex = index;
 }
 
-/** Whether no further row fits. */
+/**
+ * Whether the batch must be sealed before the next row. A row may be as large as the longest frame, so the rows'
+ * number alone does not bound the memory; offsets inside a block are 32-bit.
+ */
 export function isFull(batch: Batch): boolean {
-  return batch.rowCount >= batch.capacityRows;
+  return batch.rowCount >= batch.capacityRows || batch.sizeBytes >= MAX_BATCH_BYTES;
 }
 
 /** Empties the batch; its buffers stay, except data buffers that one huge row has blown up. */
