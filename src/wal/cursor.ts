@@ -1,0 +1,252 @@
+// A cursor follows the WAL from an LSN up to the durable horizon, over segments, while the WAL grows: the flusher, the
+// dump and the taps read through it.
+//
+// Invariants: it never returns a row at or past the horizon; it returns blocks in LSN order; what it leaves out it has
+// reported to `onDamage` before it returns a later block. It writes nothing and takes no lock.
+
+import type { FileSystem } from '../io/file-system.ts';
+import { errorCode } from '../io/file-system.ts';
+import { WalFormatError } from './errors.ts';
+import { endLsn, type RecordHeader, segmentsAmong } from './format.ts';
+import {
+  findRecord,
+  openSegmentFile,
+  ReadBuffer,
+  type RecordFault,
+  readPayload,
+  readRecordHeader,
+  readSegmentHeader,
+  recordSizeBytes,
+  type SegmentFile,
+} from './segment-file.ts';
+import type { SegmentMeta, WalTopic } from './segment-meta.ts';
+
+/** Rows `firstLsn` to `lastLsn` cannot be read. `topic` is null when it is not known. */
+export interface CursorDamage {
+  segment: string;
+  offset: number;
+  firstLsn: bigint;
+  lastLsn: bigint;
+  reason: RecordFault | 'missing_segment' | 'bad_segment_header' | 'missing_rows' | 'lsn_overlap';
+  topic: string | null;
+}
+
+export interface CursorOptions {
+  fileSystem: FileSystem;
+  dir: string;
+  /** LSN of the first row that must not be read; asked at each step (see horizon.ts). */
+  durableLsn: () => bigint;
+  /** First LSN wanted. When it lies within a block, the whole block is returned. */
+  fromLsn: bigint;
+  /** Only blocks of this topic; null: of all. */
+  topic: string | null;
+  /** Give each block a buffer of its own instead of one that the next call overwrites. */
+  ownPayloads?: boolean;
+  onDamage?: (damage: CursorDamage) => void;
+}
+
+export interface WalBlock {
+  header: RecordHeader;
+  /** 8-byte aligned. Valid until the next call of `next`, for ever with `ownPayloads`. */
+  payload: Uint8Array;
+  topic: WalTopic;
+  walId: bigint;
+  meta: SegmentMeta;
+  segment: string;
+  offset: number;
+}
+
+interface Place {
+  segment: SegmentFile;
+  offset: number;
+  fileSizeBytes: number;
+  /** Rows from here on are void in this segment, as the next one says; null when it says nothing. */
+  limitLsn: bigint | null;
+}
+
+export class WalCursor {
+  readonly #options: CursorOptions;
+  #buffer = new ReadBuffer();
+  readonly #headerBuffer = new ReadBuffer();
+  #place: Place | null = null;
+  #lsn: bigint;
+
+  constructor(options: CursorOptions) {
+    this.#options = options;
+    this.#lsn = options.fromLsn;
+  }
+
+  /** LSN from which the next call of `next` goes on. */
+  get lsn(): bigint {
+    return this.#lsn;
+  }
+
+  /**
+   * The next durable block of the topic, or null when there is none yet: call again after the horizon has moved.
+   * Damaged blocks are reported and skipped. Throws the errors of the file system.
+   */
+  next(): WalBlock | null {
+    const horizon = this.#options.durableLsn();
+    while (this.#lsn < horizon) {
+      const place = this.#place ?? this.#enterSegment(horizon);
+      if (place === null) return null;
+      const block = this.#step(place, horizon);
+      if (block !== null) return block;
+    }
+    return null;
+  }
+
+  close(): void {
+    this.#place?.segment.file.close();
+    this.#place = null;
+  }
+
+  #step(place: Place, horizon: bigint): WalBlock | null {
+    const { file, header: segmentHeader, meta } = place.segment;
+    const header = readRecordHeader(
+      file,
+      place.offset,
+      place.fileSizeBytes,
+      segmentHeader.walId,
+      this.#headerBuffer,
+    );
+    if (header === 'end_of_file' || header === 'zero') return this.#endOfRecords(place, horizon);
+    if (typeof header === 'string') return this.#skipDamage(place, header, horizon);
+    if (place.limitLsn !== null && header.lsn >= place.limitLsn) return this.#leaveSegment(horizon);
+    if (header.lsn >= horizon) {
+      this.#lost(place, 'missing_rows', horizon - 1n, null);
+      return null;
+    }
+    const { offset } = place;
+    place.offset += recordSizeBytes(header);
+    if (endLsn(header) <= this.#lsn) return null;
+    if (header.lsn > this.#lsn) this.#lost(place, 'missing_rows', header.lsn - 1n, null);
+    this.#lsn = endLsn(header);
+    const topic = meta.topics[header.topicIndex];
+    if (topic === undefined)
+      throw new WalFormatError(`block ${header.lsn} names a topic that its segment does not have`);
+    if (this.#options.topic !== null && this.#options.topic !== topic.topic) return null;
+    if (this.#options.ownPayloads === true) this.#buffer = new ReadBuffer(header.payloadSizeBytes);
+    const payload = readPayload(file, offset, header, this.#buffer);
+    if (payload === null) {
+      this.#report(place, offset, 'bad_payload_checksum', header.lsn, endLsn(header) - 1n, topic.topic);
+      return null;
+    }
+    return { header, payload, topic, walId: segmentHeader.walId, meta, segment: place.segment.name, offset };
+  }
+
+  /** Zeros or the end of the file below the horizon: the segment is finished, or it has lost its end. */
+  #endOfRecords(place: Place, horizon: bigint): null {
+    const grown = place.segment.file.sizeBytes();
+    if (grown > place.fileSizeBytes) {
+      place.fileSizeBytes = grown;
+      return null;
+    }
+    const found = findRecord(place.segment.file, place.offset, place.segment.header.walId, this.#lsn);
+    if (found !== null && found.offset > place.offset) return this.#skipDamage(place, 'zero', horizon);
+    return this.#leaveSegment(horizon);
+  }
+
+  #skipDamage(place: Place, fault: RecordFault, horizon: bigint): null {
+    const found = findRecord(place.segment.file, place.offset + 8, place.segment.header.walId, this.#lsn);
+    if (found === null) return this.#leaveSegment(horizon, fault);
+    const lastLsn = found.header.lsn < horizon ? found.header.lsn - 1n : horizon - 1n;
+    this.#lost(place, fault, lastLsn, null);
+    place.offset = found.offset;
+    return null;
+  }
+
+  /** `horizon` is the one that this step began with: rows past it may be in flight and are not missing. */
+  #leaveSegment(horizon: bigint, fault: RecordFault = 'end_of_file'): null {
+    const { segment } = this.#place!;
+    const next = this.#segments().find((entry) => entry.baseLsn > segment.baseLsn);
+    const missingTo = next === undefined || next.baseLsn > horizon ? horizon : next.baseLsn;
+    if (next === undefined || missingTo > this.#lsn) {
+      const gap = next === undefined ? null : this.#gapBefore(next.baseLsn);
+      if (gap === null || gap.firstLsn > this.#lsn) {
+        const lastLsn = (gap === null ? missingTo : gap.firstLsn) - 1n;
+        const reason = next === undefined || fault !== 'end_of_file' ? fault : 'missing_rows';
+        this.#lost(this.#place!, reason, lastLsn, null);
+      }
+      this.#lsn = missingTo;
+    }
+    this.close();
+    return null;
+  }
+
+  #segments(): { name: string; baseLsn: bigint }[] {
+    return segmentsAmong(this.#options.fileSystem.list(this.#options.dir));
+  }
+
+  #gapBefore(baseLsn: bigint): { firstLsn: bigint } | null {
+    try {
+      const segment = openSegmentFile(this.#options.fileSystem, this.#options.dir, baseLsn);
+      segment.file.close();
+      return segment.meta.gapBefore;
+    } catch (error) {
+      if (error instanceof WalFormatError || errorCode(error) === 'ENOENT') return null;
+      throw error;
+    }
+  }
+
+  /** Opens the segment that holds the cursor's LSN, or the next one after it; null when there is none. */
+  #enterSegment(horizon: bigint): Place | null {
+    const all = this.#segments();
+    const at = all.findLastIndex((entry) => entry.baseLsn <= this.#lsn);
+    const entry = all[Math.max(at, 0)];
+    if (entry === undefined || entry.baseLsn >= horizon) return null;
+    const nextBase = all[Math.max(at, 0) + 1]?.baseLsn ?? null;
+    if (entry.baseLsn > this.#lsn) {
+      this.#reportRange(entry.name, 0, 'missing_segment', this.#lsn, entry.baseLsn - 1n, null);
+      this.#lsn = entry.baseLsn;
+    }
+    const { fileSystem, dir } = this.#options;
+    const file = fileSystem.open(`${dir}/${entry.name}`, 'read');
+    const read = readSegmentHeader(file, entry.baseLsn);
+    if (typeof read === 'string') {
+      file.close();
+      if (read === 'future_version') throw new WalFormatError(`segment ${entry.name} is of a newer version`);
+      const endOfSegment = nextBase === null || nextBase > horizon ? horizon : nextBase;
+      this.#reportRange(entry.name, 0, 'bad_segment_header', this.#lsn, endOfSegment - 1n, null);
+      this.#lsn = endOfSegment;
+      return null;
+    }
+    const limitLsn = nextBase === null ? null : (this.#gapBefore(nextBase)?.firstLsn ?? nextBase);
+    const segment = { name: entry.name, baseLsn: entry.baseLsn, file, ...read };
+    const fileSizeBytes = file.sizeBytes();
+    this.#place = { segment, offset: read.header.headerSizeBytes, fileSizeBytes, limitLsn };
+    return this.#place;
+  }
+
+  #lost(place: Place, reason: CursorDamage['reason'], lastLsn: bigint, topic: string | null): void {
+    if (lastLsn >= this.#lsn) this.#report(place, place.offset, reason, this.#lsn, lastLsn, topic);
+    if (lastLsn + 1n > this.#lsn) this.#lsn = lastLsn + 1n;
+  }
+
+  #report(
+    place: Place,
+    offset: number,
+    reason: CursorDamage['reason'],
+    firstLsn: bigint,
+    lastLsn: bigint,
+    topic: string | null,
+  ): void {
+    this.#reportRange(place.segment.name, offset, reason, firstLsn, lastLsn, topic);
+  }
+
+  #reportRange(
+    segment: string,
+    offset: number,
+    reason: CursorDamage['reason'],
+    firstLsn: bigint,
+    lastLsn: bigint,
+    topic: string | null,
+  ): void {
+    this.#options.onDamage?.({ segment, offset, reason, firstLsn, lastLsn, topic });
+  }
+}
+
+/** Makes a cursor; nothing is opened before the first `next`. */
+export function createCursor(options: CursorOptions): WalCursor {
+  return new WalCursor(options);
+}
