@@ -1,0 +1,300 @@
+// One connection of the stream listener: its framing, its session, what is still to be written to it.
+
+import {
+  type ControlFault,
+  type ControlMessage,
+  decodeControl,
+  encodeAck,
+  encodeGoodbye,
+  encodeWelcome,
+  type Hello,
+  isHello,
+} from './control-messages.ts';
+import { type FrameHandler, FrameReader } from './frame-reader.ts';
+import { type FrameSink, FramingFault, NO_STREAM } from './frame-sink.ts';
+import { acceptSequence, ackableSeq, dropHolesBelow, type Stream, type StreamTable } from './session.ts';
+import type { UnixConnection } from './unix-socket.ts';
+
+export interface StreamListenerStats {
+  /** Open now */
+  connections: number;
+  /** Opened since the start */
+  accepted: number;
+  /** Turned away: too many */
+  refused: number;
+  /** Reads that brought bytes */
+  chunks: number;
+  bytes: number;
+  /** Handed to the sink as frames */
+  frames: number;
+  /** Dropped because their sequence number had been received before */
+  duplicates: number;
+  malformed: number;
+  /** Connections ended by a broken length prefix */
+  brokenStreams: number;
+}
+
+/** What all connections of a listener have in common. */
+export interface StreamShared {
+  readonly path: string;
+  readonly sourceName: string;
+  readonly maxFrameBytes: number;
+  readonly streams: StreamTable;
+  readonly sink: FrameSink;
+  readonly notice: (text: string) => void;
+  readonly stats: StreamListenerStats;
+  /** The connection that has each session now */
+  readonly sessions: Map<Stream, StreamConnection>;
+  readonly plainPrefix: string;
+}
+
+/** How long a peer may take to read a Goodbye before its connection is cut. */
+const GOODBYE_GRACE_MS = 1000;
+
+export class StreamConnection implements FrameHandler {
+  readonly socket: UnixConnection<StreamConnection | undefined>;
+  readonly #shared: StreamShared;
+  readonly #reader: FrameReader;
+  readonly #number: number;
+  #stream: Stream | null = null;
+  #hasSession = false;
+  #nextSeq = 1;
+  #ackedSeq = 0;
+  #unwritten: Uint8Array[] = [];
+  #ackDue = false;
+  #peerEnded = false;
+  /** Nothing is read any more: Goodbye was said, or the connection is gone. */
+  #done = false;
+
+  constructor(shared: StreamShared, socket: UnixConnection<StreamConnection | undefined>, number: number) {
+    this.#shared = shared;
+    this.socket = socket;
+    this.#number = number;
+    this.#reader = new FrameReader(this, shared.maxFrameBytes);
+  }
+
+  /** Reads what came. */
+  chunk(bytes: Uint8Array): void {
+    if (this.#done) return;
+    const { stats, sink } = this.#shared;
+    stats.chunks++;
+    stats.bytes += bytes.byteLength;
+    sink.chunkStart();
+    const intact = this.#reader.push(bytes);
+    sink.chunkEnd();
+    if (this.#stream !== null) this.#shared.streams.touch(this.#stream);
+    if (!intact && !this.#done) {
+      stats.brokenStreams++;
+      this.goodbye('the length prefix of a frame is broken');
+    }
+  }
+
+  /** FrameHandler: a frame that is whole. */
+  frame(bytes: Uint8Array, view: DataView, start: number, end: number): void {
+    if (isHello(view, start)) {
+      this.#hello(bytes, view, start, end);
+      return;
+    }
+    const stream = this.#stream ?? this.#openPlain();
+    const seq = this.#nextSeq++;
+    if (!acceptSequence(stream, seq)) {
+      this.#shared.stats.duplicates++;
+      return;
+    }
+    this.#shared.stats.frames++;
+    this.#shared.sink.frame(stream.id, seq >>> 0, Math.floor(seq / 0x1_0000_0000), bytes, view, start, end);
+  }
+
+  /** FrameHandler: bytes that are no frame. Those of known extent take a sequence number. */
+  malformed(reason: FramingFault, bytes: Uint8Array, start: number, end: number, claimed: number): void {
+    const stream = this.#stream ?? this.#openPlain();
+    if (reason === FramingFault.badLength) {
+      this.#report(stream.id, this.#nextSeq, reason, bytes, start, end, claimed);
+      return;
+    }
+    const seq = this.#nextSeq++;
+    if (acceptSequence(stream, seq)) this.#report(stream.id, seq, reason, bytes, start, end, claimed);
+    else this.#shared.stats.duplicates++;
+  }
+
+  /** The peer sends nothing more. A session is kept open until its last frame is acknowledged. */
+  peerEnded(): void {
+    this.#peerEnded = true;
+    this.#reportTruncated();
+    if (this.#stream === null || !this.#hasSession || this.#isAcked(this.#stream)) this.socket.end();
+  }
+
+  /** The connection is gone. */
+  closed(): void {
+    if (!this.#peerEnded) this.#reportTruncated();
+    this.#leaveStream();
+    this.#done = true;
+    this.#unwritten = [];
+  }
+
+  /** Writes an Ack where the session's durable position has moved since the last one. */
+  sendAck(): void {
+    const stream = this.#stream;
+    if (stream === null || !this.#hasSession || this.#done) return;
+    if (stream.durableSeq > this.#ackedSeq) {
+      if (this.#unwritten.length > 0) this.#ackDue = true;
+      else {
+        this.#ackedSeq = stream.durableSeq;
+        this.#write(encodeAck(stream.durableSeq));
+      }
+    }
+    if (this.#peerEnded && this.#isAcked(stream) && this.#unwritten.length === 0) this.socket.end();
+  }
+
+  /** Writes what a short write has left. */
+  flush(): void {
+    const waiting = this.#unwritten;
+    this.#unwritten = [];
+    for (const bytes of waiting) this.#write(bytes);
+    if (this.#unwritten.length === 0 && this.#ackDue) {
+      this.#ackDue = false;
+      this.sendAck();
+    }
+  }
+
+  /** Says why, and closes: at once for this side, when it has read it for the peer. */
+  goodbye(reason: string): void {
+    if (this.#done) return;
+    this.#write(encodeGoodbye(reason));
+    this.#done = true;
+    this.#reader.stop();
+    this.#leaveStream();
+    this.socket.end();
+    setTimeout(() => this.socket.terminate(), GOODBYE_GRACE_MS).unref();
+  }
+
+  #hello(bytes: Uint8Array, view: DataView, start: number, end: number): void {
+    if (this.#stream !== null && !this.#hasSession) {
+      this.malformed(FramingFault.badControl, bytes, start, end, end - start);
+      return;
+    }
+    const hello = decodeControl(bytes, view, start, end);
+    const refusal = this.#refusal(hello);
+    if (refusal !== null) {
+      this.#report(NO_STREAM, 0, FramingFault.badControl, bytes, start, end, end - start);
+      this.goodbye(refusal);
+      return;
+    }
+    const { source, session, nextSeq } = hello as Hello;
+    const stream = this.#stream ?? this.#joinSession(source, session);
+    dropHolesBelow(stream, nextSeq);
+    if (nextSeq > stream.receivedSeq + 1) {
+      const firstSeq = stream.receivedSeq + 1;
+      const lastSeq = nextSeq - 1;
+      const line = this.#shared.path;
+      this.#shared.sink.gap({
+        streamId: stream.id,
+        source,
+        session,
+        firstSeq,
+        lastSeq,
+        line,
+        state: 'missing',
+      });
+      stream.receivedSeq = lastSeq;
+    }
+    this.#nextSeq = nextSeq;
+    this.#ackedSeq = stream.durableSeq;
+    this.#write(encodeWelcome(stream.durableSeq, this.#shared.maxFrameBytes));
+  }
+
+  /** Why a Hello cannot be taken, or null. */
+  #refusal(hello: ControlMessage | ControlFault): string | null {
+    if (hello.kind === 'fault') return `Hello refused: ${hello.reason}`;
+    if (hello.kind !== 'hello') return 'Hello refused: not a Hello';
+    const stream = this.#stream;
+    if (stream !== null && (stream.source !== hello.source || stream.session !== hello.session)) {
+      return 'Hello refused: a connection has one session';
+    }
+    if (this.#shared.streams.isReserved(hello.source, hello.session)) {
+      return `Hello refused: source "${hello.source}", session "${hello.session}" is kept for the recorder's own use`;
+    }
+    return null;
+  }
+
+  #joinSession(source: string, session: string): Stream {
+    const stream = this.#shared.streams.open(source, session, true);
+    const previous = this.#shared.sessions.get(stream);
+    if (previous !== undefined) {
+      this.#shared.notice(`session ${source}/${session}: a new connection takes over from an older one`);
+      previous.goodbye('a new connection has taken over this session');
+    }
+    this.#shared.sessions.set(stream, this);
+    this.#stream = stream;
+    this.#hasSession = true;
+    return stream;
+  }
+
+  #openPlain(): Stream {
+    const { streams, sourceName, plainPrefix } = this.#shared;
+    this.#stream = streams.open(sourceName, `${plainPrefix}-${this.#number}`, false);
+    return this.#stream;
+  }
+
+  #leaveStream(): void {
+    const stream = this.#stream;
+    if (stream === null) return;
+    this.#shared.streams.touch(stream);
+    if (this.#shared.sessions.get(stream) === this) this.#shared.sessions.delete(stream);
+    this.#shared.streams.release(stream);
+    this.#stream = null;
+  }
+
+  #isAcked(stream: Stream): boolean {
+    return stream.durableSeq >= ackableSeq(stream);
+  }
+
+  /** A plain connection's cut frame is lost: it is reported. A session's will be sent again: it is only noted. */
+  #reportTruncated(): void {
+    const partialBytes = this.#reader.partialBytes;
+    if (partialBytes === 0 || this.#done) return;
+    if (this.#hasSession) {
+      this.#shared.notice(
+        `a connection ended ${partialBytes} bytes into frame ${this.#nextSeq} of its session`,
+      );
+      return;
+    }
+    const stream = this.#stream ?? this.#openPlain();
+    const partial = this.#reader.partial();
+    this.#shared.sink.chunkStart();
+    this.#report(
+      stream.id,
+      this.#nextSeq,
+      FramingFault.truncated,
+      partial,
+      0,
+      partial.byteLength,
+      partialBytes,
+    );
+    this.#shared.sink.chunkEnd();
+  }
+
+  #report(
+    streamId: number,
+    seq: number,
+    reason: FramingFault,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    claimedSizeBytes: number,
+  ): void {
+    const { stats, sink, path: origin } = this.#shared;
+    stats.malformed++;
+    sink.malformed({ streamId, seq, reason, bytes, start, end, claimedSizeBytes, origin });
+  }
+
+  #write(bytes: Uint8Array): void {
+    if (this.#unwritten.length > 0) {
+      this.#unwritten.push(bytes);
+      return;
+    }
+    const written = this.socket.write(bytes);
+    // -1: the peer is gone, close() follows.
+    if (written >= 0 && written < bytes.byteLength) this.#unwritten.push(bytes.subarray(written));
+  }
+}

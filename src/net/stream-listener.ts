@@ -1,0 +1,162 @@
+// The stream listener: Unix socket, framing and sessions, down to calls of a FrameSink.
+//
+//   const streams = new StreamTable();            // shared with the datagram listener; restore() it first
+//   const listener = await createStreamListener({ path, streams, sink });
+//   … seal and append all open batches, then: const capture = streams.capture();
+//   … sync the WAL, then: streams.markDurable(capture); listener.sendAcks();
+//   await listener.drain(500); …seal, sync, markDurable, sendAcks…; listener.close();
+//
+// Invariants
+// - A connection is plain until its first frame is a Hello; sequence numbers count from 1 in a session of its own.
+// - On a session each frame takes the next sequence number, malformed ones of known extent too. What was received
+//   before is dropped and counted as a duplicate, so a producer may always send again from its last Ack.
+// - A frame that the end of the connection cuts takes no sequence number: its producer sends it again.
+// - An Ack says what is durable, never more (ackableSeq). Acks are cumulative: one is enough where several are due.
+// - A session has one connection: a second one takes it over, the first is told so and closed.
+// - pause() stops reading from all connections; the kernel's buffers then hold back the producers.
+
+import { DEFAULT_MAX_FRAME_BYTES } from './frame-reader.ts';
+import type { FrameSink } from './frame-sink.ts';
+import { PLAIN_SESSION_PREFIX, type StreamTable } from './session.ts';
+import { StreamConnection, type StreamListenerStats, type StreamShared } from './stream-connection.ts';
+import { DEFAULT_SOCKET_MODE, listenUnix, type UnixConnection, type UnixListener } from './unix-socket.ts';
+
+export const DEFAULT_MAX_CONNECTIONS = 1024;
+
+export interface StreamListenerOptions {
+  /** Path of the Unix socket */
+  path: string;
+  /** Permission bits of the socket's file, default 0600 */
+  mode?: number;
+  /** `source` of connections without a Hello, default "unix" */
+  sourceName?: string;
+  /** Longest frame that is taken, default 1 MiB */
+  maxFrameBytes?: number;
+  maxConnections?: number;
+  streams: StreamTable;
+  sink: FrameSink;
+  /** Told of what an operator may want to read in the log */
+  notice?: (text: string) => void;
+}
+
+export interface StreamListener {
+  readonly path: string;
+  /** True where the socket file of a dead process was replaced */
+  readonly tookOver: boolean;
+  readonly stats: Readonly<StreamListenerStats>;
+  /** Writes an Ack to each session whose durable position has moved; call after StreamTable.markDurable. */
+  sendAcks(): void;
+  pause(): void;
+  resume(): void;
+  /**
+   * Takes no further connections and reads what producers have already written: resolves when every connection has
+   * ended or been quiet for a moment, or after `deadlineMs`. Connections stay open, so that last Acks can go out.
+   */
+  drain(deadlineMs: number): Promise<void>;
+  /** Says goodbye to the sessions and closes every connection; the socket's file goes if it is still ours. */
+  close(): void;
+}
+
+/** A connection that has sent nothing for this long has nothing more in the kernel's buffer. */
+const QUIET_MS = 50;
+const POLL_MS = 10;
+
+/** Listens on a Unix socket; errors as listenUnix. */
+export async function createStreamListener(options: StreamListenerOptions): Promise<StreamListener> {
+  const connections = new Set<StreamConnection>();
+  const stats: StreamListenerStats = {
+    connections: 0,
+    accepted: 0,
+    refused: 0,
+    chunks: 0,
+    bytes: 0,
+    frames: 0,
+    duplicates: 0,
+    malformed: 0,
+    brokenStreams: 0,
+  };
+  let paused = false;
+  const shared: StreamShared = {
+    path: options.path,
+    sourceName: options.sourceName ?? 'unix',
+    maxFrameBytes: options.maxFrameBytes ?? DEFAULT_MAX_FRAME_BYTES,
+    streams: options.streams,
+    sink: options.sink,
+    notice: options.notice ?? (() => {}),
+    stats,
+    sessions: new Map(),
+    // Unique over restarts, so that two runs' plain connections never share a stream.
+    plainPrefix: `${PLAIN_SESSION_PREFIX}${Date.now().toString(36)}-${process.pid.toString(36)}`,
+  };
+  const maxConnections = options.maxConnections ?? DEFAULT_MAX_CONNECTIONS;
+
+  const open = (socket: UnixConnection<StreamConnection | undefined>): StreamConnection => {
+    const connection = new StreamConnection(shared, socket, stats.accepted++);
+    if (connections.size >= maxConnections) {
+      stats.refused++;
+      connection.goodbye(`this recorder takes ${maxConnections} connections at most`);
+      return connection;
+    }
+    connections.add(connection);
+    stats.connections = connections.size;
+    if (paused) socket.pause();
+    return connection;
+  };
+
+  const listener: UnixListener = await listenUnix<StreamConnection>(
+    options.path,
+    {
+      open,
+      chunk: (socket, bytes) => socket.data.chunk(bytes),
+      end: (socket) => socket.data.peerEnded(),
+      drain: (socket) => socket.data.flush(),
+      close: (socket) => {
+        socket.data.closed();
+        connections.delete(socket.data);
+        stats.connections = connections.size;
+      },
+    },
+    options.mode ?? DEFAULT_SOCKET_MODE,
+  );
+
+  const resume = (): void => {
+    paused = false;
+    for (const connection of connections) connection.socket.resume();
+  };
+
+  return {
+    path: options.path,
+    tookOver: listener.tookOver,
+    stats,
+    sendAcks() {
+      for (const connection of connections) connection.sendAck();
+    },
+    pause() {
+      paused = true;
+      for (const connection of connections) connection.socket.pause();
+    },
+    resume,
+    async drain(deadlineMs) {
+      listener.hide();
+      resume();
+      const deadline = performance.now() + deadlineMs;
+      let quietSince = performance.now();
+      let chunksSeen = stats.chunks;
+      // Once at least: connections that wait in the kernel's backlog are accepted meanwhile.
+      do {
+        await Bun.sleep(POLL_MS);
+        if (stats.chunks !== chunksSeen) quietSince = performance.now();
+        chunksSeen = stats.chunks;
+      } while (
+        connections.size > 0 &&
+        performance.now() < deadline &&
+        performance.now() - quietSince < QUIET_MS
+      );
+      listener.stopAccepting();
+    },
+    close() {
+      listener.stopAccepting();
+      for (const connection of [...connections]) connection.goodbye('the recorder stops');
+    },
+  };
+}
