@@ -22,8 +22,9 @@ function parsePort(text: string): number {
 function stopRequested(supervised: boolean): Promise<string> {
   return new Promise((resolve) => {
     if (supervised) {
-      // A terminal's Ctrl-C and a service manager's SIGTERM reach the whole group; this server must outlive the
-      // recorder that still drains into it, and must end with a recorder that was killed. Both follow from its pipe.
+      // A terminal's Ctrl-C and a service manager's SIGTERM reach the whole group; this server must outlive
+      // the recorder that still drains into it, and must end with a recorder that was killed. Both follow
+      // from its pipe.
       process.on('SIGINT', () => undefined);
       process.on('SIGTERM', () => undefined);
       process.stdin.on('end', () => resolve('the supervisor is gone'));

@@ -2,8 +2,8 @@
 //
 // Invariants
 // - The child ends with its parent, even a killed one: it stops when its standard input ends.
-// - After a crash it comes back on the same port and directory; restarts are bounded, with growing pauses, so that a
-//   server that cannot run is reported and not started for ever.
+// - After a crash it comes back on the same port and directory; restarts are bounded, with growing pauses, so
+//   that a server that cannot run is reported and not started for ever.
 
 import { join } from 'node:path';
 import { RecorderError } from '../errors.ts';
@@ -40,7 +40,10 @@ export interface EmbeddedServer {
   readonly pid: number;
   /** Stops the child: it ends its statements first; killed after `deadlineMs`. Idempotent. */
   stop(deadlineMs?: number): Promise<void>;
-  /** Resolves when no child runs any more and none will be started: after stop(), or when restarts are used up. */
+  /**
+   * Resolves when no child runs any more and none will be started: after stop(), or when restarts are used
+   * up.
+   */
   exited: Promise<void>;
 }
 
@@ -101,7 +104,7 @@ async function launch(options: EmbeddedOptions, port: number): Promise<{ child: 
       'clickhouse_start',
       child.signalCode === null
         ? `the embedded ClickHouse server ended with exit code ${code} before it was ready`
-        : `the embedded ClickHouse server was ended by ${child.signalCode} before it was ready (limit ${timeoutMs} ms)`,
+        : `the embedded ClickHouse server was not ready within ${timeoutMs} ms (${child.signalCode})`,
       { hint: 'its own message is on standard error' },
     );
   } finally {
@@ -109,7 +112,10 @@ async function launch(options: EmbeddedOptions, port: number): Promise<{ child: 
   }
 }
 
-/** A directory stays locked for a moment after its last server was killed: the start is tried again for a while. */
+/**
+ * A directory stays locked for a moment after its last server was killed: the start is tried again for a
+ * while.
+ */
 async function launchPatiently(options: EmbeddedOptions, port: number) {
   for (let attempt = 1; ; attempt++) {
     try {

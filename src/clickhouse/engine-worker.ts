@@ -1,5 +1,5 @@
-// Worker: runs one statement at a time against the engine. The engine's calls block, so each runs here and the HTTP
-// thread stays free to answer.
+// Worker: runs one statement at a time against the engine. The engine's calls block, so each runs here and
+// the HTTP thread stays free to answer.
 
 import { EngineError, type EngineResult, type EngineStatement, runStatement } from './engine.ts';
 import { type Chdb, loadLibrary } from './library.ts';

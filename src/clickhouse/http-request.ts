@@ -2,7 +2,7 @@
 
 import { promisify } from 'node:util';
 import { brotliDecompress, gunzip, inflate, zstdDecompress } from 'node:zlib';
-import { EngineError, type EngineStatement } from './engine.ts';
+import { type EngineStatement, exception } from './engine.ts';
 import { planStatement, showClientQueryIds } from './statement.ts';
 
 /** A request understood. */
@@ -15,8 +15,8 @@ export interface QueryRequest {
   gzipResponse: boolean;
 }
 
-// Parameters that are not settings. The first group is acted on; user and password, in the URL or in headers, are
-// accepted and not checked: the server listens on the loopback address only, unless told otherwise.
+// Parameters that are not settings. The first group is acted on; user and password, in the URL or in headers,
+// are accepted and not checked: the server listens on the loopback address only, unless told otherwise.
 const PARAMETERS = new Set([
   'query',
   'database',
@@ -27,7 +27,8 @@ const PARAMETERS = new Set([
   'quota_key',
 ]);
 const REFUSED_PARAMETERS = new Set(['session_id', 'compress', 'decompress']);
-// Settings of the HTTP layer itself, without meaning for the engine (results are always complete before the response).
+// Settings of the HTTP layer itself, without meaning for the engine (results are always complete before the
+// response).
 const HTTP_SETTINGS = new Set([
   'enable_http_compression',
   'http_zlib_compression_level',
@@ -59,32 +60,30 @@ const quote = (text: string) => `'${text.replaceAll('\\', '\\\\').replaceAll("'"
 const quoteName = (text: string) => `\`${text.replaceAll('\\', '\\\\').replaceAll('`', '\\`')}\``;
 
 /**
- * Reads a request's body, whole and uncompressed. Whole on purpose: a client that goes away in the middle of an insert
- * must not leave the rows it had sent so far. Throws EngineError for a short or unreadable body.
+ * Reads a request's body, whole and uncompressed. Whole on purpose: a client that goes away in the middle of
+ * an insert must not leave the rows it had sent so far. Throws EngineError for a short or unreadable body.
  */
 export async function readBody(request: Request): Promise<Uint8Array> {
   if (request.body === null) return new Uint8Array(0);
   const bytes = new Uint8Array(await request.arrayBuffer());
   const promised = request.headers.get('content-length');
   if (promised !== null && Number(promised) !== bytes.length) {
-    throw new EngineError(
-      `Code: 33. DB::Exception: ${bytes.length} of ${promised} body bytes were received. (CANNOT_READ_ALL_DATA)`,
-    );
+    throw exception(33, 'CANNOT_READ_ALL_DATA', `${bytes.length} of ${promised} body bytes were received`);
   }
   const encoding = request.headers.get('content-encoding') ?? 'identity';
   if (encoding === 'identity' || bytes.length === 0) return bytes;
   const decode = DECODERS[encoding];
   if (decode === undefined) {
-    throw new EngineError(
-      `Code: 48. DB::Exception: Content-Encoding ${encoding} is not supported, only ${Object.keys(DECODERS).join(', ')}. (NOT_IMPLEMENTED)`,
+    throw exception(
+      48,
+      'NOT_IMPLEMENTED',
+      `Content-Encoding ${encoding} is not one of ${Object.keys(DECODERS).join(', ')}`,
     );
   }
   try {
     return await decode(bytes);
   } catch (error) {
-    throw new EngineError(
-      `Code: 354. DB::Exception: cannot decode the ${encoding} body: ${error}. (ZLIB_INFLATE_FAILED)`,
-    );
+    throw exception(354, 'ZLIB_INFLATE_FAILED', `cannot decode the ${encoding} body: ${error}`);
   }
 }
 
@@ -98,12 +97,10 @@ function setupStatements(url: URL, request: Request, queryId: string): string[] 
     if (PARAMETERS.has(name) || HTTP_SETTINGS.has(name)) continue;
     if (REFUSED_PARAMETERS.has(name)) {
       if (value === '0') continue;
-      throw new EngineError(
-        `Code: 48. DB::Exception: the URL parameter ${name} is not supported by the embedded server. (NOT_IMPLEMENTED)`,
-      );
+      throw exception(48, 'NOT_IMPLEMENTED', `URL parameter ${name} is not supported here`);
     }
     if (!/^\w+$/.test(name)) {
-      throw new EngineError(`Code: 115. DB::Exception: Unknown setting ${quote(name)}. (UNKNOWN_SETTING)`);
+      throw exception(115, 'UNKNOWN_SETTING', `Unknown setting ${quote(name)}`);
     }
     if (name === 'log_comment') comment = value;
     else setup.push(`SET ${name} = ${quote(value)}`);
@@ -122,8 +119,8 @@ function joinText(urlQuery: Uint8Array, body: Uint8Array): Uint8Array {
 }
 
 /**
- * Understands a request with its `body` (from readBody). Throws EngineError with ClickHouse's code and wording for what
- * cannot be served.
+ * Understands a request with its `body` (from readBody). Throws EngineError with ClickHouse's code and
+ * wording for what cannot be served.
  */
 export function parseQueryRequest(request: Request, url: URL, body: Uint8Array): QueryRequest {
   const queryId =
@@ -157,20 +154,18 @@ export function parseQueryRequest(request: Request, url: URL, body: Uint8Array):
   if (whole.length > head.length) plan = planStatement(whole.toString('latin1'));
   switch (plan.kind) {
     case 'empty':
-      throw new EngineError('Code: 62. DB::Exception: Empty query. (SYNTAX_ERROR)');
+      throw exception(62, 'SYNTAX_ERROR', 'Empty query');
     case 'multiple':
-      throw new EngineError(
-        'Code: 62. DB::Exception: Syntax error (Multi-statements are not allowed). (SYNTAX_ERROR)',
-      );
+      throw exception(62, 'SYNTAX_ERROR', 'Syntax error (Multi-statements are not allowed)');
     case 'insert_input':
-      throw new EngineError(
-        'Code: 48. DB::Exception: INSERT … SELECT … FROM input(…) is not supported by the embedded server. (NOT_IMPLEMENTED)',
-      );
+      throw exception(48, 'NOT_IMPLEMENTED', 'INSERT … SELECT … FROM input(…) is not supported here');
     case 'insert_without_data':
-      throw new EngineError('Code: 108. DB::Exception: No data to insert. (NO_DATA_TO_INSERT)');
+      throw exception(108, 'NO_DATA_TO_INSERT', 'No data to insert');
     case 'insert':
-      throw new EngineError(
-        'Code: 229. DB::Exception: the text before the data of an INSERT is longer than 1 MiB. (QUERY_IS_TOO_LARGE)',
+      throw exception(
+        229,
+        'QUERY_IS_TOO_LARGE',
+        'the text before the data of an INSERT is longer than 1 MiB',
       );
     case 'query': {
       const sql = plan.readsProcesses

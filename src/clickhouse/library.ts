@@ -1,6 +1,6 @@
-// Finding and binding libchdb, the ClickHouse engine as a shared library. The npm package's own addon cuts results at
-// the first zero byte in its synchronous calls and knows only text formats for raw inserts, so the C interface is
-// bound directly: results and inserts are exact bytes with explicit lengths.
+// Finding and binding libchdb, the ClickHouse engine as a shared library. The npm package's own addon cuts
+// results at the first zero byte in its synchronous calls and knows only text formats for raw inserts, so the
+// C interface is bound directly: results and inserts are exact bytes with explicit lengths.
 
 import { dlopen, FFIType } from 'bun:ffi';
 import { existsSync } from 'node:fs';
@@ -66,8 +66,8 @@ function candidatePaths(): string[] {
 }
 
 /**
- * Path of libchdb.so. `CHDB_LIBCHDB_PATH` overrides the search. Throws RecorderError `chdb_missing`, whose hint says
- * what to install.
+ * Path of libchdb.so. `CHDB_LIBCHDB_PATH` overrides the search. Throws RecorderError `chdb_missing`, whose
+ * hint says what to install.
  */
 export function findLibrary(): string {
   const candidates = candidatePaths();
@@ -77,7 +77,10 @@ export function findLibrary(): string {
     'chdb_missing',
     `the embedded ClickHouse engine is not installed: no ${LIBRARY_FILE} at ${candidates.join(', ')}`,
     {
-      hint: `install the optional dependency with "bun add --optional chdb@3.4.0" (it brings ${platformPackage()}), or set CHDB_LIBCHDB_PATH to the path of ${LIBRARY_FILE}`,
+      hint: [
+        `install it with "bun add --optional chdb@3.4.0" (it brings ${platformPackage()})`,
+        `or set CHDB_LIBCHDB_PATH to the path of ${LIBRARY_FILE}`,
+      ].join(', '),
     },
   );
 }

@@ -1,24 +1,27 @@
-// The embedded ClickHouse server: the real engine behind ClickHouse's HTTP interface, so that @clickhouse/client, curl,
-// Grafana and the tests speak to it as to any server.
+// The embedded ClickHouse server: the real engine behind ClickHouse's HTTP interface, so that
+// @clickhouse/client, curl, Grafana and the tests speak to it as to any server.
 //
 // Invariants
-// - One process has the engine open on one data directory; another process is refused by the engine's own lock.
+// - One process has the engine open on one data directory; another process is refused by the engine's own
+//   lock.
 // - The engine never runs on the HTTP thread: /ping answers while queries run.
 // - Results and insert data are exact bytes, of any format.
-// - A response begins when its statement has ended, so its status is always the true outcome. Results are held in
-//   memory for that.
+// - A response begins when its statement has ended, so its status is always the true outcome. Results are
+//   held in memory for that.
 // - A request body is read whole before the engine sees it: an insert cut off by its client inserts nothing.
 // - Every statement has a connection of its own: settings of one request never reach another. No sessions.
 // - absent: users and rights, TLS, the native protocol, ClickHouse's own block compression.
 //
-// Life cycle: startServer opens the engine (which loads the tables), then listens; stop() refuses new requests, lets
-// the statements under way end, shuts the engine down. Data lies in the directory and outlives the process; as with any
-// ClickHouse, written parts are in the kernel's page cache until it writes them back.
+// Life cycle: startServer opens the engine (which loads the tables), then listens; stop() refuses new
+// requests, lets the statements under way end, shuts the engine down. Data lies in the directory and outlives
+// the process; as with any ClickHouse, written parts are in the kernel's page cache until it writes them
+// back.
 
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
-import { EngineError, type EngineResult } from './engine.ts';
-import { type EnginePool, openEnginePool } from './engine-pool.ts';
+import { RecorderError } from '../errors.ts';
+import { EngineError, type EngineResult, exception } from './engine.ts';
+import { EnginePool } from './engine-pool.ts';
 import { parseQueryRequest, type QueryRequest, readBody } from './http-request.ts';
 import { contentTypeOf, statusOfException } from './http-texts.ts';
 
@@ -49,9 +52,12 @@ const compress = promisify(gzip);
 const text = (body: string, status = 200) =>
   new Response(body, { status, headers: { 'Content-Type': 'text/plain; charset=UTF-8' } });
 
-/** Opens the engine and listens. Throws RecorderError when the engine is absent, its directory or the port in use. */
+/**
+ * Opens the engine and listens. Throws RecorderError when the engine is absent, its directory or the port in
+ * use.
+ */
 export async function startServer(options: ServerOptions): Promise<ClickHouseServer> {
-  const pool = openEnginePool(options.path, options.maxWorkers ?? 16);
+  const pool = new EnginePool(options.path, options.maxWorkers ?? 16);
   const probe = await pool.run({
     sql: Buffer.from('SELECT version(), timezone()'),
     format: 'TabSeparated',
@@ -59,16 +65,8 @@ export async function startServer(options: ServerOptions): Promise<ClickHouseSer
     data: null,
   });
   const [version = '', timezone = 'UTC'] = Buffer.from(probe.bytes).toString().trim().split('\t');
-  const runningIds = new Set<string>();
-  const http = Bun.serve({
-    hostname: options.host ?? '127.0.0.1',
-    port: options.port,
-    // A query may run for long before the first byte of its response.
-    idleTimeout: 0,
-    maxRequestBodySize: MAX_BODY_SIZE_BYTES,
-    fetch: (request) => route(request, { pool, version, timezone, runningIds }),
-    error: (error) => text(`Code: 1001. DB::Exception: ${error.message} (STD_EXCEPTION)\n`, 500),
-  });
+  const host = options.host ?? '127.0.0.1';
+  const http = listen(host, options.port, { pool, version, timezone, runningIds: new Set() });
   let stopping: Promise<void> | null = null;
   const stop = async () => {
     await http.stop(false);
@@ -76,7 +74,7 @@ export async function startServer(options: ServerOptions): Promise<ClickHouseSer
     await http.stop(true);
   };
   return {
-    url: `http://${options.host ?? '127.0.0.1'}:${http.port}`,
+    url: `http://${host.includes(':') ? `[${host}]` : host}:${http.port}`,
     port: http.port!,
     version,
     stop: () => {
@@ -92,6 +90,25 @@ interface Context {
   timezone: string;
   /** Ids of the statements under way: an id may run once at a time. */
   runningIds: Set<string>;
+}
+
+function listen(hostname: string, port: number, context: Context) {
+  try {
+    return Bun.serve({
+      hostname,
+      port,
+      // A query may run for long before the first byte of its response.
+      idleTimeout: 0,
+      maxRequestBodySize: MAX_BODY_SIZE_BYTES,
+      fetch: (request) => route(request, context),
+      error: (error) => text(`Code: 1001. DB::Exception: ${error.message} (STD_EXCEPTION)\n`, 500),
+    });
+  } catch (cause) {
+    throw new RecorderError('clickhouse_port', `cannot listen on ${hostname}:${port}`, {
+      hint: 'choose another port with --port, or 0 for a free one',
+      cause,
+    });
+  }
 }
 
 function route(request: Request, context: Context): Response | Promise<Response> {
@@ -130,8 +147,10 @@ async function answerQuery(request: Request, url: URL, context: Context): Promis
 
 async function runOnce(query: QueryRequest, { pool, runningIds }: Context): Promise<EngineResult> {
   if (runningIds.has(query.queryId)) {
-    throw new EngineError(
-      `Code: 216. DB::Exception: Query with id = ${query.queryId} is already running. (QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING)`,
+    throw exception(
+      216,
+      'QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING',
+      `Query with id = ${query.queryId} is already running`,
     );
   }
   runningIds.add(query.queryId);

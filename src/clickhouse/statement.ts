@@ -1,6 +1,7 @@
-// Reads just enough of a statement to serve it as ClickHouse's HTTP interface does: where the data of an insert begins
-// and in which format it is, which output format a query names, whether a second statement follows. Pure; works on the
-// text decoded as Latin-1, so that positions in the text are positions in the bytes.
+// Reads just enough of a statement to serve it as ClickHouse's HTTP interface does: where the data of an
+// insert begins and in which format it is, which output format a query names, whether a second statement
+// follows. Pure; works on the text decoded as Latin-1, so that positions in the text are positions in the
+// bytes.
 
 /** How a statement is to be run. */
 export type StatementPlan =
@@ -72,7 +73,10 @@ function nextToken(text: string, from: number): Token | null {
   return { kind: 'word', start, end };
 }
 
-/** Where an insert's data begins after the name of its format: blanks and one line end, or a semicolon, are skipped. */
+/**
+ * Where an insert's data begins after the name of its format: blanks and one line end, or a semicolon, are
+ * skipped.
+ */
 function dataStart(text: string, formatEnd: number): number {
   let at = formatEnd;
   while (text[at] === ' ' || text[at] === '\t' || text[at] === '\f') at++;
@@ -84,7 +88,9 @@ function dataStart(text: string, formatEnd: number): number {
   return text[at] === '\n' ? at + 1 : at;
 }
 
-/** Plans the statement whose text is `text`: for an insert the data may follow, complete or cut off anywhere. */
+/**
+ * Plans the statement whose text is `text`: for an insert the data may follow, complete or cut off anywhere.
+ */
 export function planStatement(text: string): StatementPlan {
   const first = nextToken(text, 0);
   if (first === null) return { kind: 'empty' };
@@ -138,9 +144,10 @@ function planQuery(text: string, first: Token): StatementPlan {
   return { kind: 'query', format, readsProcesses };
 }
 
-// The engine names its own query ids; the id that the client gave travels as log_comment, which system.processes shows.
-const PROCESSES =
-  "(SELECT * REPLACE (if(Settings['log_comment'] != '', Settings['log_comment'], query_id) AS query_id) FROM system.processes)";
+// The engine names its own query ids; the id that the client gave travels as log_comment, which
+// system.processes shows.
+const CLIENT_ID = "if(Settings['log_comment'] != '', Settings['log_comment'], query_id)";
+const PROCESSES = `(SELECT * REPLACE (${CLIENT_ID} AS query_id) FROM system.processes)`;
 
 /** Rewrites `FROM system.processes` so that query_id is the id that the client gave. */
 export function showClientQueryIds(text: string): string {
