@@ -15,6 +15,12 @@ import {
 import type { EngineAnswer, EngineRequest } from './engine-worker.ts';
 import { type Chdb, findLibrary, loadLibrary } from './library.ts';
 
+// In a compiled program every module is one file at the root, and worker entry points lie beside it by their
+// path under src/.
+const WORKER = import.meta.url.includes('/$bunfs/')
+  ? './clickhouse/engine-worker.ts'
+  : new URL('./engine-worker.ts', import.meta.url).href;
+
 interface Job {
   statement: EngineStatement;
   resolve(result: EngineResult): void;
@@ -78,7 +84,7 @@ export class EnginePool {
   }
 
   #makeWorker(): Worker {
-    const worker = new Worker(new URL('./engine-worker.ts', import.meta.url).href);
+    const worker = new Worker(WORKER);
     worker.onmessage = (event: MessageEvent<EngineAnswer>) => {
       const job = this.#running.get(worker);
       this.#running.delete(worker);
