@@ -1,0 +1,56 @@
+// Socket options that Bun has no call for, through libc: the receive buffer and the kernel's own drop count. Linux.
+
+import { dlopen, ptr } from 'bun:ffi';
+
+const SOL_SOCKET = 1;
+const SO_RCVBUF = 8;
+/** As SO_RCVBUF, beyond net.core.rmem_max; needs CAP_NET_ADMIN. */
+const SO_RCVBUFFORCE = 33;
+/** u32[9] of memory figures; the last is the count of datagrams dropped (SK_MEMINFO_DROPS). */
+const SO_MEMINFO = 55;
+const MEMINFO_WORDS = 9;
+const MEMINFO_DROPS = 8;
+
+const openLibc = () =>
+  dlopen('libc.so.6', {
+    setsockopt: { args: ['int', 'int', 'int', 'ptr', 'u32'], returns: 'int' },
+    getsockopt: { args: ['int', 'int', 'int', 'ptr', 'ptr'], returns: 'int' },
+  }).symbols;
+
+let libc: ReturnType<typeof openLibc> | null | undefined;
+
+function loadLibc(): ReturnType<typeof openLibc> | null {
+  if (libc !== undefined) return libc;
+  try {
+    libc = process.platform === 'linux' ? openLibc() : null;
+  } catch {
+    libc = null;
+  }
+  return libc;
+}
+
+/**
+ * Asks for a receive buffer of `bytes`; returns what the kernel has granted, in the same measure (it books and
+ * reports twice the size, for its own overhead), or null where it cannot be asked.
+ */
+export function requestReceiveBuffer(fd: number, bytes: number): number | null {
+  const symbols = loadLibc();
+  if (symbols === null) return null;
+  const wanted = Int32Array.of(bytes);
+  const forced = symbols.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, ptr(wanted), 4) === 0;
+  if (!forced) symbols.setsockopt(fd, SOL_SOCKET, SO_RCVBUF, ptr(wanted), 4);
+  const granted = new Int32Array(1);
+  const length = Uint32Array.of(4);
+  if (symbols.getsockopt(fd, SOL_SOCKET, SO_RCVBUF, ptr(granted), ptr(length)) !== 0) return null;
+  return granted[0]! / 2;
+}
+
+/** Datagrams that the kernel has dropped at this socket since it was opened, u32 that wraps; null: unknown. */
+export function kernelDrops(fd: number): number | null {
+  const symbols = loadLibc();
+  if (symbols === null) return null;
+  const figures = new Uint32Array(MEMINFO_WORDS);
+  const length = Uint32Array.of(figures.byteLength);
+  if (symbols.getsockopt(fd, SOL_SOCKET, SO_MEMINFO, ptr(figures), ptr(length)) !== 0) return null;
+  return length[0]! < figures.byteLength ? null : figures[MEMINFO_DROPS]!;
+}
