@@ -167,6 +167,7 @@ export class FeedSequencer {
     if (this.#sessions.size >= MAX_SESSIONS) this.#closeOldest();
     const stream = this.#streams.open(this.name, id, true);
     const tracker = new GapTracker(stream.receivedSeq + 1, stream.holes);
+    stream.isDatagram = true;
     // From here the tracker knows what is missing.
     stream.holes = [];
     return { field: new Uint8Array(SESSION_BYTES), stream, tracker };

@@ -32,6 +32,8 @@ export interface Stream {
   readonly sessionBytes: Uint8Array;
   /** False for plain connections: their session id is never seen again */
   readonly resumable: boolean;
+  /** Datagrams bring it: their sender cannot be held back */
+  isDatagram: boolean;
   receivedSeq: number;
   durableSeq: number;
   holes: SequenceRange[];
@@ -187,6 +189,7 @@ export class StreamTable {
       sourceBytes: encoder.encode(source),
       sessionBytes: encoder.encode(session),
       resumable,
+      isDatagram: false,
       receivedSeq: 0,
       durableSeq: 0,
       holes: [],
