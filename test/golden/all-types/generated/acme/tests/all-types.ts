@@ -113,7 +113,7 @@ i64Default():bigint {
 
 u64Default():bigint {
   const offset = this.bb!.__offset(this.bb_pos, 36);
-  return offset ? this.bb!.readUint64(this.bb_pos + offset) : BigInt('18446744073709551615');
+  return offset ? this.bb!.readUint64(this.bb_pos + offset) : BigInt('9223372036854775807');
 }
 
 u64Null():bigint|null {
@@ -421,7 +421,7 @@ static addI64Default(builder:flatbuffers.Builder, i64Default:bigint) {
 }
 
 static addU64Default(builder:flatbuffers.Builder, u64Default:bigint) {
-  builder.addFieldInt64(16, u64Default, BigInt('18446744073709551615'));
+  builder.addFieldInt64(16, u64Default, BigInt('9223372036854775807'));
 }
 
 static addU64Null(builder:flatbuffers.Builder, u64Null:bigint) {
