@@ -1,0 +1,56 @@
+import type { FileSystem } from '../io/file-system.ts';
+import { type SegmentHeader, segmentsAmong } from './format.ts';
+import { readSegmentHeader, type SegmentFault } from './segment-file.ts';
+import type { SegmentMeta } from './segment-meta.ts';
+
+/** A segment file with its header, or what is wrong with the header. */
+export interface SurveyedSegment {
+  name: string;
+  baseLsn: bigint;
+  sizeBytes: number;
+  header: SegmentHeader | null;
+  meta: SegmentMeta | null;
+  fault: SegmentFault | null;
+}
+
+/** Reads the headers of all segments of a directory, by LSN. */
+export function surveySegments(fileSystem: FileSystem, dir: string): SurveyedSegment[] {
+  return segmentsAmong(fileSystem.list(dir)).map(({ name, baseLsn }) => {
+    const file = fileSystem.open(`${dir}/${name}`, 'read');
+    try {
+      const sizeBytes = file.sizeBytes();
+      const read = readSegmentHeader(file, baseLsn);
+      if (typeof read === 'string')
+        return { name, baseLsn, sizeBytes, header: null, meta: null, fault: read };
+      return { name, baseLsn, sizeBytes, ...read, fault: null };
+    } finally {
+      file.close();
+    }
+  });
+}
+
+export interface MissingSegments {
+  /** Name of the segment that follows the missing ones. */
+  before: string;
+  firstLsn: bigint;
+  lastLsn: bigint;
+}
+
+/** Segments that a header names as its predecessor and that are not there, unless they were trimmed. */
+export function missingSegments(segments: readonly SurveyedSegment[], trimmedLsn: bigint): MissingSegments[] {
+  const missing: MissingSegments[] = [];
+  segments.forEach((segment, index) => {
+    const named = segment.meta?.previousBaseLsn ?? null;
+    const previous = segments[index - 1];
+    if (named === null || previous?.baseLsn === named) return;
+    if (previous === undefined && segment.baseLsn <= trimmedLsn) return;
+    missing.push({ before: segment.name, firstLsn: named, lastLsn: segment.baseLsn - 1n });
+  });
+  return missing;
+}
+
+/** LSN at which the rows of segment `index` must end: where the next segment says that they end. */
+export function limitOf(segments: readonly SurveyedSegment[], index: number): bigint | null {
+  const next = segments[index + 1];
+  return next === undefined ? null : (next.meta?.gapBefore?.firstLsn ?? next.baseLsn);
+}
