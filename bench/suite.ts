@@ -1,0 +1,38 @@
+// What every benchmark file gives to bench/main.ts, and how a function is timed.
+
+import { measure } from 'mitata';
+
+export interface BenchOptions {
+  /** A short run that only shows that the benchmark works. */
+  quick: boolean;
+}
+
+/** One line of the report; names begin with the stage: 'extract/market_data'. */
+export interface BenchResult {
+  name: string;
+  value: number;
+  unit: string;
+  /** What the value is held against, in the same unit. */
+  baseline: number;
+  /** How many times better than the baseline, or the share of a limit; the benchmark's file says which. */
+  ratio: number;
+}
+
+/** Runs the benchmarks of one stage whose names pass the filter. */
+export type BenchSuite = (options: BenchOptions, wanted: (name: string) => boolean) => Promise<BenchResult[]>;
+
+/**
+ * Median time of one call in nanoseconds, measured by mitata. `run` should take 10 µs or more, so that the clock's
+ * resolution does not matter.
+ */
+export async function medianNs(run: () => unknown, { quick }: BenchOptions): Promise<number> {
+  const stats = await measure(run, {
+    min_cpu_time: quick ? 20e6 : 700e6,
+    min_samples: quick ? 5 : 50,
+    warmup_samples: quick ? 5 : 400,
+    warmup_threshold: 1e9,
+    batch_threshold: 0,
+    gc: false,
+  });
+  return stats.p50;
+}
