@@ -21,6 +21,12 @@ export const PROTOCOL_VERSION = 1;
 /** Longest source name and session id, in bytes of UTF-8. */
 export const MAX_NAME_BYTES = 255;
 
+/** Reasons of a Goodbye after which a producer may connect again; every other says that it would be turned away again. */
+export const RetryableGoodbye = {
+  stopping: 'the recorder stops',
+  tooManyConnections: 'too many connections',
+} as const;
+
 export interface Hello {
   kind: 'hello';
   version: number;

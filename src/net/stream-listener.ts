@@ -15,6 +15,7 @@
 // - A session has one connection: a second one takes it over, the first is told so and closed.
 // - pause() stops reading from all connections; the kernel's buffers then hold back the producers.
 
+import { RetryableGoodbye } from './control-messages.ts';
 import { DEFAULT_MAX_FRAME_BYTES } from './frame-reader.ts';
 import type { FrameSink } from './frame-sink.ts';
 import { PLAIN_SESSION_PREFIX, type StreamTable } from './session.ts';
@@ -94,7 +95,7 @@ export async function createStreamListener(options: StreamListenerOptions): Prom
     const connection = new StreamConnection(shared, socket, stats.accepted++);
     if (connections.size >= maxConnections) {
       stats.refused++;
-      connection.goodbye(`this recorder takes ${maxConnections} connections at most`);
+      connection.goodbye(RetryableGoodbye.tooManyConnections);
       return connection;
     }
     connections.add(connection);
@@ -156,7 +157,7 @@ export async function createStreamListener(options: StreamListenerOptions): Prom
     },
     close() {
       listener.stopAccepting();
-      for (const connection of [...connections]) connection.goodbye('the recorder stops');
+      for (const connection of [...connections]) connection.goodbye(RetryableGoodbye.stopping);
     },
   };
 }
