@@ -1,0 +1,71 @@
+// Counts rows of the WAL that are not delivered, from block headers alone: for what is left after a drain, and for
+// `recorder reconcile`. Damaged stretches are left out; the cursor reports those.
+
+import type { FileSystem } from '../io/file-system.ts';
+import { errorCode } from '../io/file-system.ts';
+import { WalFormatError } from '../wal/errors.ts';
+import { endLsn, segmentsAmong } from '../wal/format.ts';
+import {
+  openSegmentFile,
+  ReadBuffer,
+  readRecordHeader,
+  recordSizeBytes,
+  type SegmentFile,
+} from '../wal/segment-file.ts';
+
+/**
+ * Rows by topic from each topic's LSN up to `durableLsn` (not included); topics without rows are absent.
+ * @param fromLsn first LSN to count of a topic; null leaves the topic out
+ */
+export function countBacklog(
+  fileSystem: FileSystem,
+  directory: string,
+  fromLsn: (topic: string) => bigint | null,
+  leastLsn: bigint,
+  durableLsn: bigint,
+): Map<string, bigint> {
+  const counts = new Map<string, bigint>();
+  const segments = segmentsAmong(fileSystem.list(directory));
+  for (const [index, { baseLsn }] of segments.entries()) {
+    const nextBase = segments[index + 1]?.baseLsn;
+    if (baseLsn >= durableLsn || (nextBase !== undefined && nextBase <= leastLsn)) continue;
+    const segment = tryOpen(fileSystem, directory, baseLsn);
+    if (segment === null) continue;
+    try {
+      countSegment(segment, fromLsn, durableLsn, counts);
+    } finally {
+      segment.file.close();
+    }
+  }
+  return counts;
+}
+
+function tryOpen(fileSystem: FileSystem, directory: string, baseLsn: bigint): SegmentFile | null {
+  try {
+    return openSegmentFile(fileSystem, directory, baseLsn);
+  } catch (error) {
+    if (error instanceof WalFormatError || errorCode(error) === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+function countSegment(
+  { file, header, meta }: SegmentFile,
+  fromLsn: (topic: string) => bigint | null,
+  durableLsn: bigint,
+  counts: Map<string, bigint>,
+): void {
+  const buffer = new ReadBuffer();
+  const fileSizeBytes = file.sizeBytes();
+  let offset = header.headerSizeBytes;
+  for (;;) {
+    const record = readRecordHeader(file, offset, fileSizeBytes, header.walId, buffer);
+    if (typeof record === 'string' || record.lsn >= durableLsn) return;
+    offset += recordSizeBytes(record);
+    const topic = meta.topics[record.topicIndex]?.topic;
+    const from = topic === undefined ? null : fromLsn(topic);
+    if (topic === undefined || from === null || endLsn(record) <= from) continue;
+    const before = from > record.lsn ? from - record.lsn : 0n;
+    counts.set(topic, (counts.get(topic) ?? 0n) + BigInt(record.rowCount) - before);
+  }
+}

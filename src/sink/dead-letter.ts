@@ -1,0 +1,101 @@
+// Dead letters: groups that the server refused for good. One copy each, with all that is needed to insert it later;
+// the other topics go on, and so does this one with its next group.
+//
+// <walDir>/dead-letter/<topic>-<firstLsn>.json   what, why, and how to insert it (DeadLetter)
+// <walDir>/dead-letter/<topic>-<firstLsn>.body   the body of the insert, byte for byte
+
+import { type FileSystem, replaceFile } from '../io/file-system.ts';
+import type { InsertFormat } from './group-encoder.ts';
+import type { InsertGroup } from './insert-group.ts';
+
+export const DEAD_LETTER_DIRECTORY = 'dead-letter';
+
+export interface DeadLetter {
+  topic: string;
+  table: string;
+  recorder: string;
+  walId: string;
+  firstLsn: string;
+  lastLsn: string;
+  rowCount: number;
+  format: InsertFormat;
+  /** Statement that the body belongs to. */
+  sql: string;
+  /** Deduplication token that all attempts had. */
+  token: string;
+  reason: string;
+  clickhouseCode: number | null;
+  attempts: number;
+  /** ISO time. */
+  diedAt: string;
+  bodyFile: string;
+  bodySizeBytes: number;
+  /** XXH3-64 of the body, 16 hex digits. */
+  bodyChecksum: string;
+}
+
+/** What the delivery knows of a group that it gives up. */
+export interface DeadLetterFacts {
+  table: string;
+  format: InsertFormat;
+  sql: string;
+  token: string;
+  rowCount: number;
+  reason: string;
+  clickhouseCode: number | null;
+  attempts: number;
+  diedAt: Date;
+}
+
+/** Writes a group to the dead-letter folder, durably, and returns the path of its description. */
+export function writeDeadLetter(
+  fileSystem: FileSystem,
+  walDirectory: string,
+  group: InsertGroup,
+  facts: DeadLetterFacts,
+  body: Uint8Array,
+): string {
+  const directory = `${walDirectory}/${DEAD_LETTER_DIRECTORY}`;
+  fileSystem.mkdir(directory);
+  fileSystem.syncDirectoryNow(walDirectory);
+  const name = `${group.topic}-${group.firstLsn}`;
+  const letter: DeadLetter = {
+    topic: group.topic,
+    table: facts.table,
+    recorder: group.recorder,
+    walId: group.walId.toString(16).padStart(16, '0'),
+    firstLsn: String(group.firstLsn),
+    lastLsn: String(group.lastLsn),
+    rowCount: facts.rowCount,
+    format: facts.format,
+    sql: facts.sql,
+    token: facts.token,
+    reason: facts.reason,
+    clickhouseCode: facts.clickhouseCode,
+    attempts: facts.attempts,
+    diedAt: facts.diedAt.toISOString(),
+    bodyFile: `${name}.body`,
+    bodySizeBytes: body.length,
+    bodyChecksum: Bun.hash.xxHash3(body).toString(16).padStart(16, '0'),
+  };
+  // The body first: a description always has its body.
+  replaceFile(fileSystem, directory, letter.bodyFile, body);
+  replaceFile(
+    fileSystem,
+    directory,
+    `${name}.json`,
+    new TextEncoder().encode(`${JSON.stringify(letter, null, 2)}\n`),
+  );
+  return `${directory}/${name}.json`;
+}
+
+/** Descriptions of all dead letters of a WAL directory, by name; empty when there are none. */
+export function listDeadLetters(fileSystem: FileSystem, walDirectory: string): DeadLetter[] {
+  const directory = `${walDirectory}/${DEAD_LETTER_DIRECTORY}`;
+  if (!fileSystem.exists(directory)) return [];
+  const names = fileSystem.list(directory).filter((name) => name.endsWith('.json'));
+  return names.map((name) => {
+    const bytes = fileSystem.readFile(`${directory}/${name}`);
+    return JSON.parse(new TextDecoder().decode(bytes)) as DeadLetter;
+  });
+}

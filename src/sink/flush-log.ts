@@ -1,0 +1,188 @@
+// The flush log: what has been delivered, and the boundaries of what is on its way.
+//
+// Purpose: after any crash the flusher sends an unfinished group again with the same boundaries, under the same
+// deduplication token, and starts the next group behind the last finished one.
+//
+// Invariants
+// - A group is in the log, synced, before its first byte is sent (`open`).
+// - A finished group is written without a sync (`close`): when that line is lost, the group is sent again and recognised.
+// - At most one group of a topic is open.
+// - A failed sync is never retried: the log is broken from then on and says so.
+//
+// Life cycle: openFlushLog reads the file, drops a torn tail, and rewrites it compactly; `compact` does so again when
+// the file has grown; close syncs.
+
+import { RecorderError } from '../errors.ts';
+import { type FileHandle, type FileSystem, replaceFile } from '../io/file-system.ts';
+import {
+  applyLine,
+  closeLine,
+  emptyProgress,
+  encodeLine,
+  type FlushLogContent,
+  type GroupOutcome,
+  headerLine,
+  type Line,
+  type OpenGroup,
+  openLine,
+  parseFlushLog,
+  stateLine,
+  type TopicProgress,
+} from './flush-log-format.ts';
+
+export const FLUSH_LOG_FILE = 'flush.log';
+const COMPACT_SIZE_BYTES = 1024 * 1024;
+const text = new TextEncoder();
+
+/** The flush log cannot be written; nothing more may be sent. */
+export class FlushLogError extends RecorderError {
+  constructor(message: string, cause: unknown) {
+    super('flush_log', message, { cause, hint: 'check the disk of the WAL directory, then restart' });
+  }
+}
+
+/** Reads the flush log of a WAL directory without changing it; null when there is none. */
+export function readFlushLog(fileSystem: FileSystem, directory: string): FlushLogContent | null {
+  const path = `${directory}/${FLUSH_LOG_FILE}`;
+  if (!fileSystem.exists(path)) return null;
+  return parseFlushLog(new TextDecoder().decode(fileSystem.readFile(path)));
+}
+
+export class FlushLog {
+  readonly #fileSystem: FileSystem;
+  readonly #directory: string;
+  readonly #walId: bigint;
+  readonly #progress: Map<string, TopicProgress>;
+  /** The log had damaged lines: a topic's progress may be behind the truth. */
+  readonly suspect: boolean;
+  #file: FileHandle;
+  #sizeBytes = 0;
+  #syncedBytes = 0;
+  #syncing: Promise<void> | null = null;
+  #broken: FlushLogError | null = null;
+
+  constructor(fileSystem: FileSystem, directory: string, walId: bigint, content: FlushLogContent | null) {
+    this.#fileSystem = fileSystem;
+    this.#directory = directory;
+    this.#walId = walId;
+    this.#progress = content?.progress ?? new Map();
+    this.suspect = content?.suspect ?? false;
+    this.#file = this.#rewrite();
+  }
+
+  /** How far a topic is; all zero when nothing of it was ever sent. The object is replaced, never changed. */
+  progressOf(topic: string): Readonly<TopicProgress> {
+    return { ...(this.#progress.get(topic) ?? emptyProgress()) };
+  }
+
+  /** Writes a group's boundaries and syncs them. Throws FlushLogError; then nothing may be sent. */
+  async open(group: OpenGroup): Promise<void> {
+    this.#append(openLine(group));
+    await this.#syncTo(this.#sizeBytes);
+  }
+
+  /** Writes that a group is finished. */
+  close(group: OpenGroup, outcome: GroupOutcome): void {
+    this.#append(closeLine(group, outcome));
+  }
+
+  /** Says that the topic has no rows before `lsn` that are in no group. */
+  skipTo(topic: string, lsn: bigint): void {
+    const state = { ...(this.#progress.get(topic) ?? emptyProgress()), nextLsn: lsn };
+    this.#append(stateLine(topic, state));
+  }
+
+  /** Rewrites the log when it has grown long. */
+  compact(): void {
+    if (this.#sizeBytes < COMPACT_SIZE_BYTES || this.#syncing !== null) return;
+    this.#guard(() => {
+      this.#file.close();
+      this.#file = this.#rewrite();
+    });
+  }
+
+  /** Syncs and closes. */
+  async end(): Promise<void> {
+    try {
+      if (this.#broken === null) await this.#syncTo(this.#sizeBytes);
+    } finally {
+      this.#file.close();
+    }
+  }
+
+  #append(line: Line): void {
+    if (this.#broken !== null) throw this.#broken;
+    const bytes = text.encode(encodeLine(line));
+    this.#guard(() => this.#file.write(bytes, this.#sizeBytes));
+    this.#sizeBytes += bytes.length;
+    applyLine(this.#progress, line);
+  }
+
+  /** Several topics wait for one sync: the one that starts after their lines were written. */
+  async #syncTo(sizeBytes: number): Promise<void> {
+    while (this.#syncedBytes < sizeBytes) {
+      if (this.#broken !== null) throw this.#broken;
+      this.#syncing ??= this.#syncOnce();
+      await this.#syncing;
+    }
+  }
+
+  async #syncOnce(): Promise<void> {
+    const target = this.#sizeBytes;
+    try {
+      await this.#file.sync();
+      this.#syncedBytes = target;
+    } catch (cause) {
+      throw this.#fail(cause);
+    } finally {
+      this.#syncing = null;
+    }
+  }
+
+  #guard(action: () => void): void {
+    try {
+      action();
+    } catch (cause) {
+      throw this.#fail(cause);
+    }
+  }
+
+  #fail(cause: unknown): FlushLogError {
+    this.#broken = new FlushLogError(`${this.#directory}/${FLUSH_LOG_FILE} cannot be written`, cause);
+    return this.#broken;
+  }
+
+  #rewrite(): FileHandle {
+    const lines = [encodeLine(headerLine(this.#walId))];
+    for (const [topic, state] of this.#progress) {
+      lines.push(encodeLine(stateLine(topic, state)));
+      if (state.open !== null) lines.push(encodeLine(openLine(state.open)));
+    }
+    const bytes = text.encode(lines.join(''));
+    replaceFile(this.#fileSystem, this.#directory, FLUSH_LOG_FILE, bytes);
+    this.#sizeBytes = bytes.length;
+    this.#syncedBytes = bytes.length;
+    return this.#fileSystem.open(`${this.#directory}/${FLUSH_LOG_FILE}`, 'write');
+  }
+}
+
+/**
+ * Opens the flush log of a WAL, making it when it is absent. The log of another WAL in the same directory is set aside
+ * under a name that says whose it was.
+ */
+export function openFlushLog(fileSystem: FileSystem, directory: string, walId: bigint): FlushLog {
+  const content = readFlushLog(fileSystem, directory);
+  if (content === null) return new FlushLog(fileSystem, directory, walId, null);
+  if (content.walId !== null && content.walId !== walId) {
+    fileSystem.rename(
+      `${directory}/${FLUSH_LOG_FILE}`,
+      `${directory}/${FLUSH_LOG_FILE}.${content.walId.toString(16).padStart(16, '0')}`,
+    );
+    return new FlushLog(fileSystem, directory, walId, null);
+  }
+  // Without its first line the log may be anybody's: keep the positions, and let the server have the last word.
+  return new FlushLog(fileSystem, directory, walId, {
+    ...content,
+    suspect: content.suspect || content.walId === null,
+  });
+}

@@ -1,0 +1,76 @@
+// The flusher's Worker as seen from the thread that owns it: the same interface as the flusher itself.
+
+import type { TopicModel } from '../schema/model.ts';
+import type { Flusher } from './flusher.ts';
+import type { DrainResult, FlusherConfig, FlusherEvent, FlusherStats } from './flusher-types.ts';
+
+export type FlusherCommand =
+  | { kind: 'start'; config: FlusherConfig; schemas: Uint8Array[] }
+  | { kind: 'drain'; timeoutMs: number }
+  | { kind: 'stop' };
+
+export type FlusherMessage =
+  | { kind: 'event'; event: FlusherEvent }
+  | { kind: 'stats'; stats: FlusherStats }
+  | { kind: 'drained'; result: DrainResult }
+  | { kind: 'stopped' };
+
+export interface WorkerFlusherOptions {
+  config: FlusherConfig;
+  topics: readonly TopicModel[];
+  report: (event: FlusherEvent) => void;
+}
+
+/**
+ * A flusher in a Worker. `stats` is what the Worker said last, at most some 200 ms old. A Worker that dies is reported
+ * as `failed`; drain and stop then resolve at once.
+ */
+export function createWorkerFlusher({ config, topics, report }: WorkerFlusherOptions): Flusher {
+  const worker = new Worker(new URL('./flusher-worker.ts', import.meta.url).href);
+  let stats: FlusherStats = { topics: [], durableLsn: 0n };
+  let dead = false;
+  let settle: ((result: DrainResult) => void) | null = null;
+  const notDrained = (): DrainResult => ({ complete: false, left: [] });
+  const send = (command: FlusherCommand) => worker.postMessage(command);
+
+  worker.onmessage = ({ data: message }: MessageEvent<FlusherMessage>) => {
+    switch (message.kind) {
+      case 'event':
+        report(message.event);
+        break;
+      case 'stats':
+        stats = message.stats;
+        break;
+      case 'drained':
+        settle?.(message.result);
+        break;
+      case 'stopped':
+        settle?.(notDrained());
+        break;
+    }
+  };
+  worker.onerror = (event) => {
+    dead = true;
+    report({ kind: 'failed', topic: null, code: 'worker_died', message: event.message });
+    settle?.(notDrained());
+  };
+
+  const end = async (command: FlusherCommand): Promise<DrainResult> => {
+    if (dead) return notDrained();
+    const result = await new Promise<DrainResult>((resolve) => {
+      settle = resolve;
+      send(command);
+    });
+    worker.terminate();
+    return result;
+  };
+
+  return {
+    start: () => send({ kind: 'start', config, schemas: topics.map((model) => model.bfbs) }),
+    stats: () => stats,
+    drain: (timeoutMs) => end({ kind: 'drain', timeoutMs }),
+    stop: async () => {
+      await end({ kind: 'stop' });
+    },
+  };
+}

@@ -1,0 +1,213 @@
+// The flusher: tails the WAL and delivers every durable row to ClickHouse exactly once.
+//
+// Purpose: the only way from the WAL to ClickHouse, for `serve` (in a Worker), for `load`, and after a crash.
+//
+// Invariants
+// - Only durable rows are read; nothing in the WAL is changed.
+// - A group's boundaries are in the flush log, synced, before it is sent; every attempt has the same boundaries and the
+//   same deduplication token.
+// - At most one group of a topic is in flight; topics do not wait for each other.
+// - One flusher at a time works on a WAL directory (`flusher/lock`).
+//
+// Life cycle: createFlusher → start → drain (deliver what is durable, within a deadline) or stop (at once).
+
+import { describeError, RecorderError } from '../errors.ts';
+import type { FileSystem } from '../io/file-system.ts';
+import { realFileSystem } from '../io/real-file-system.ts';
+import type { TopicModel } from '../schema/model.ts';
+import type { CursorDamage } from '../wal/cursor.ts';
+import { type Horizon, openHorizon } from '../wal/horizon.ts';
+import { acquireLock, LOCK_FILE, readLock, type WalLock } from '../wal/lock.ts';
+import { countBacklog } from './backlog.ts';
+import { type Capabilities, probeCapabilities } from './capabilities.ts';
+import { connectClickHouse, type SinkClient } from './clickhouse-client.ts';
+import { type FlushLog, openFlushLog } from './flush-log.ts';
+import type { DrainResult, FlusherConfig, FlusherEvent, FlusherStats } from './flusher-types.ts';
+import { pause, untilDone } from './retry.ts';
+import { ServerError } from './server-error.ts';
+import { TopicFlusher } from './topic-flusher.ts';
+
+const HORIZON_POLL_MS = 50;
+
+export interface FlusherOptions {
+  config: FlusherConfig;
+  /** Topics whose tables are made and that are delivered. */
+  topics: readonly TopicModel[];
+  report: (event: FlusherEvent) => void;
+  fileSystem?: FileSystem;
+  /** Makes a client; called once for each topic, so that topics choose their servers alone. */
+  connect?: () => SinkClient;
+  random?: () => number;
+}
+
+export interface Flusher {
+  /** Starts to deliver; returns at once. Problems are reported, never thrown. */
+  start(): void;
+  stats(): FlusherStats;
+  /** Delivers all that is durable now, then stops; gives up at the deadline and says what is left. */
+  drain(timeoutMs: number): Promise<DrainResult>;
+  /** Stops at once; a group in flight is finished after the next start. */
+  stop(): Promise<void>;
+}
+
+export function createFlusher(options: FlusherOptions): Flusher {
+  return new WalFlusher(options);
+}
+
+class WalFlusher implements Flusher {
+  readonly #options: FlusherOptions;
+  readonly #fileSystem: FileSystem;
+  readonly #random: () => number;
+  readonly #abort = new AbortController();
+  readonly #clients: SinkClient[] = [];
+  #horizon: Horizon | null = null;
+  #flushers: TopicFlusher[] = [];
+  #draining = false;
+  #running: Promise<void> = Promise.resolve();
+  #connection: Promise<Capabilities | null> | null = null;
+
+  constructor(options: FlusherOptions) {
+    this.#options = options;
+    this.#fileSystem = options.fileSystem ?? realFileSystem;
+    this.#random = options.random ?? Math.random;
+  }
+
+  start(): void {
+    this.#running = this.#run();
+  }
+
+  stats(): FlusherStats {
+    return {
+      topics: this.#flushers.map((flusher) => flusher.stats()),
+      durableLsn: this.#horizon?.durableLsn() ?? 0n,
+    };
+  }
+
+  async drain(timeoutMs: number): Promise<DrainResult> {
+    this.#draining = true;
+    for (const flusher of this.#flushers) flusher.drain();
+    const timer = setTimeout(() => this.#abort.abort(), timeoutMs);
+    await this.#running;
+    clearTimeout(timer);
+    return this.#rowsLeft();
+  }
+
+  async stop(): Promise<void> {
+    this.#abort.abort();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { config, report } = this.#options;
+    let lock: WalLock | null = null;
+    let log: FlushLog | null = null;
+    try {
+      this.#horizon = await this.#waitForHorizon();
+      if (this.#horizon === null) return;
+      lock = lockFlusher(this.#fileSystem, config.walDir);
+      log = openFlushLog(this.#fileSystem, config.walDir, this.#horizon.walId);
+      this.#flushers = this.#makeFlushers(log, this.#horizon);
+      if (this.#draining) for (const flusher of this.#flushers) flusher.drain();
+      await Promise.all(this.#flushers.map((flusher) => flusher.run()));
+      await log.end();
+    } catch (error) {
+      const code = error instanceof RecorderError ? error.code : 'internal';
+      report({ kind: 'failed', topic: null, code, message: describeError(error) });
+    } finally {
+      lock?.release();
+      await Promise.all(this.#clients.map((client) => client.close()));
+    }
+  }
+
+  #makeFlushers(log: FlushLog, { durableLsn }: Horizon): TopicFlusher[] {
+    const { config, report, topics } = this.#options;
+    const onDamage = (damage: CursorDamage) => {
+      const { topic, segment, firstLsn, lastLsn, reason } = damage;
+      report({ kind: 'damage', topic, segment, firstLsn, lastLsn, reason });
+    };
+    const cursor = { fileSystem: this.#fileSystem, dir: config.walDir, durableLsn, onDamage };
+    const probing = this.#connect();
+    const capabilities = () => {
+      this.#connection ??= this.#probe(probing);
+      return this.#connection;
+    };
+    return topics.map(
+      (model) =>
+        new TopicFlusher({
+          model,
+          config,
+          capabilities,
+          log,
+          cursor,
+          report,
+          client: this.#connect(),
+          fileSystem: this.#fileSystem,
+          signal: this.#abort.signal,
+          random: this.#random,
+        }),
+    );
+  }
+
+  #connect(): SinkClient {
+    const { connect, config } = this.#options;
+    const client = connect === undefined ? connectClickHouse(config.clickhouse) : connect();
+    this.#clients.push(client);
+    return client;
+  }
+
+  /** The WAL may be made after the flusher starts. */
+  async #waitForHorizon(): Promise<Horizon | null> {
+    const { signal } = this.#abort;
+    while (!signal.aborted) {
+      const found = openHorizon(this.#fileSystem, this.#options.config.walDir);
+      if (found !== null || this.#draining) return found;
+      await pause(HORIZON_POLL_MS, signal);
+    }
+    return null;
+  }
+
+  async #probe(client: SinkClient): Promise<Capabilities | null> {
+    const { config, report } = this.#options;
+    const capabilities = await untilDone(() => probeCapabilities(client), {
+      retryBaseMs: config.retryBaseMs,
+      retryMaxMs: config.retryMaxMs,
+      signal: this.#abort.signal,
+      random: this.#random,
+      onFailure: (error, attempt, waitMs) => {
+        client.nextServer();
+        const outcome = error instanceof ServerError ? error.outcome : 'refused';
+        report({ kind: 'retry', topic: null, outcome, attempt, message: error.message, waitMs });
+      },
+    });
+    if (capabilities !== null) {
+      const { version, deduplicationTokens } = capabilities;
+      report({ kind: 'connected', url: client.url, version, deduplicationTokens });
+    }
+    return capabilities;
+  }
+
+  #rowsLeft(): DrainResult {
+    const horizon = this.#horizon;
+    if (horizon === null) return { complete: true, left: [] };
+    const delivered = new Map(this.stats().topics.map((stats) => [stats.topic, stats.deliveredLsn]));
+    let leastLsn = horizon.durableLsn();
+    for (const lsn of delivered.values()) if (lsn < leastLsn) leastLsn = lsn;
+    const fromLsn = (topic: string) => delivered.get(topic) ?? null;
+    const { walDir } = this.#options.config;
+    const counts = countBacklog(this.#fileSystem, walDir, fromLsn, leastLsn, horizon.durableLsn());
+    const left = [...counts].map(([topic, rows]) => ({ topic, rows }));
+    return { complete: left.length === 0 && delivered.size === this.#options.topics.length, left };
+  }
+}
+
+/**
+ * One flusher at a time: `<walDir>/flusher/lock`, the WAL's own being held by the recorder.
+ * @throws WalLockedError that names the holder
+ */
+function lockFlusher(fileSystem: FileSystem, walDir: string): WalLock {
+  const directory = `${walDir}/flusher`;
+  fileSystem.mkdir(directory);
+  // This process's own lock is that of a Worker that died: a living one would have been stopped first.
+  if (readLock(fileSystem, directory)?.pid === process.pid) fileSystem.unlink(`${directory}/${LOCK_FILE}`);
+  return acquireLock(fileSystem, directory);
+}

@@ -1,0 +1,74 @@
+// Collects a topic's durable rows from the WAL into insert groups.
+//
+// Invariants: rows come in LSN order, each in exactly one group; what the cursor skips as damaged is reported by the
+// cursor. The payloads of a group stay in memory until the group is dropped.
+
+import type { TopicModel } from '../schema/model.ts';
+import { type CursorOptions, createCursor, type WalBlock, type WalCursor } from '../wal/cursor.ts';
+import {
+  addToGroup,
+  type GroupLimits,
+  type InsertGroup,
+  isUsedUp,
+  type OpenBlock,
+  openForGroups,
+  startGroup,
+} from './insert-group.ts';
+
+/** Finds the model that a block was written with; throws when its schema cannot be read. */
+export type ModelOf = (block: WalBlock) => TopicModel;
+
+export interface GroupReader {
+  /** Adds what is durable to the group, or starts one. `closed`: the group takes no more. Null: no row is there. */
+  fill(group: InsertGroup | null): { group: InsertGroup; closed: boolean } | null;
+  /** All rows of the topic below it have been given out. */
+  readonly position: bigint;
+  close(): void;
+}
+
+export interface GroupReaderOptions {
+  cursor: Omit<CursorOptions, 'ownPayloads' | 'topic' | 'fromLsn'>;
+  topic: string;
+  fromLsn: bigint;
+  /** First LSN that is not wanted; null: no end. */
+  toLsn: bigint | null;
+  limits: GroupLimits;
+  modelOf: ModelOf;
+}
+
+/** Blocks that are read before the caller gets its turn again, so that timers and answers are not kept waiting. */
+const BLOCKS_IN_A_ROW = 64;
+
+export function createGroupReader(options: GroupReaderOptions): GroupReader {
+  const { topic, fromLsn, toLsn, limits, modelOf } = options;
+  const cursor: WalCursor = createCursor({ ...options.cursor, topic, fromLsn, ownPayloads: true });
+  let open: OpenBlock | null = null;
+
+  const nextOpen = (): OpenBlock | null => {
+    while (open === null || isUsedUp(open)) {
+      open = null;
+      if (toLsn !== null && cursor.lsn >= toLsn) return null;
+      const block = cursor.next();
+      if (block === null) return null;
+      open = openForGroups(block, modelOf(block), fromLsn, toLsn);
+    }
+    return open;
+  };
+
+  return {
+    fill(group) {
+      let filled = group;
+      for (let count = 0; count < BLOCKS_IN_A_ROW; count++) {
+        const block = nextOpen();
+        if (block === null) break;
+        filled ??= startGroup(block);
+        if (!addToGroup(filled, block, limits)) return { group: filled, closed: true };
+      }
+      return filled === null ? null : { group: filled, closed: false };
+    },
+    get position() {
+      return open === null || isUsedUp(open) ? cursor.lsn : open.block.header.lsn + BigInt(open.nextRow);
+    },
+    close: () => cursor.close(),
+  };
+}
