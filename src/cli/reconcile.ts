@@ -34,7 +34,7 @@ interface ReconcileFlags {
   wait: string;
 }
 
-/** Servers to look at: as configured, else where the running recorder delivers; empty when ClickHouse is off. */
+/** Servers to look at: as configured, else where the recorder delivers; none when ClickHouse is off. */
 function serversOf(config: Config): string[] {
   if (isClickhouseOn(config, false)) return clickhouseUrls(config);
   if (config.clickhouseDisabled) return [];
@@ -106,7 +106,7 @@ function printReport(report: ReconcileReport): void {
   }
   if (report.damaged.length > 0) printLine(`damaged in the WAL: LSNs ${rangeText(report.damaged)}`);
   printLine(
-    `gaps ${report.gaps} sequence numbers, malformed ${report.malformed} frames, resent ${report.resent} frames`,
+    `gaps: ${report.gaps} sequence numbers; frames: ${report.malformed} malformed, ${report.resent} resent`,
   );
   for (const note of report.notes) printLine(`note: ${note}`);
   printLine(report.matches ? 'received = logged = inserted' : 'MISMATCH');

@@ -5,8 +5,8 @@
 // - After a crash it comes back on the same port and directory; restarts are bounded, with growing pauses, so
 //   that a server that cannot run is reported and not started for ever.
 
-import { join } from 'node:path';
 import { RecorderError } from '../errors.ts';
+import { ownCommand } from '../own-command.ts';
 
 /** What startEmbedded needs. */
 export interface EmbeddedOptions {
@@ -57,12 +57,6 @@ interface Announcement {
 
 const HEALTHY_MS = 60_000;
 const FIRST_PAUSE_MS = 200;
-
-/** Command line of this program: the compiled binary, or Bun with the entry file. */
-function ownCommand(): string[] {
-  const compiled = Bun.main.startsWith('/$bunfs/');
-  return compiled ? [process.execPath] : [process.execPath, join(import.meta.dir, '..', 'main.ts')];
-}
 
 /** Reads the child's output until its announcement line; later output is read and dropped. */
 async function readAnnouncement(child: Child): Promise<Announcement | null> {
