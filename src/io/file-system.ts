@@ -1,8 +1,8 @@
 // The one door to the disk for everything that must survive a crash: WAL, durable horizon, flush log.
 //
-// Narrow on purpose, so that a faulty in-memory twin can stand in for it in tests: every method is one system call (or
-// one loop over it), nothing buffers, and a failed call throws the error of node:fs with its `code` (ENOSPC, EIO, …).
-// Reads and writes are positional; a handle has no position of its own.
+// Narrow on purpose, so that a faulty in-memory twin can stand in for it in tests: every method is one system
+// call (or one loop over it), nothing buffers, and a failed call throws the error of node:fs with its `code`
+// (ENOSPC, EIO, …). Reads and writes are positional; a handle has no position of its own.
 
 /** An open file. Its owner closes it. */
 export interface FileHandle {
@@ -13,7 +13,9 @@ export interface FileHandle {
   write(source: Uint8Array, offset: number): void;
   /** As `write`, off the event loop; `source` must not change until it resolves. */
   writeAsync(source: Uint8Array, offset: number): Promise<void>;
-  /** fdatasync off the event loop. A failure says that the file can no longer be trusted: never call it again. */
+  /**
+   * fdatasync off the event loop. A failure says that the file can no longer be trusted: never call it again.
+   */
   sync(): Promise<void>;
   /** fdatasync on the calling thread, for start and stop. */
   syncNow(): void;
@@ -36,13 +38,18 @@ export interface FileSystem {
   readFile(path: string): Uint8Array;
   /** Replaces `to` atomically when it exists. */
   rename(from: string, to: string): void;
-  /** Makes a second name for a file; throws EEXIST when `to` exists: the atomic way to create with content. */
+  /**
+   * Makes a second name for a file; throws EEXIST when `to` exists: the atomic way to create with content.
+   */
   link(from: string, to: string): void;
   unlink(path: string): void;
   /** fsync of a directory off the event loop, after create, rename and unlink. */
   syncDirectory(directory: string): Promise<void>;
   syncDirectoryNow(directory: string): void;
-  /** Maps the first `sizeBytes` of an existing file, shared and writable: stores are seen by every process that maps it. */
+  /**
+   * Maps the first `sizeBytes` of an existing file, shared and writable: stores are seen by every process
+   * that maps it.
+   */
   map(path: string, sizeBytes: number): Uint8Array;
   /** Bytes that an unprivileged user may still write to the file system that holds `path`. */
   freeBytes(path: string): number;
@@ -55,7 +62,10 @@ export function errorCode(error: unknown): string | undefined {
   return typeof code === 'string' ? code : undefined;
 }
 
-/** Writes a whole file so that after a crash it is there in full or not at all: temporary name, sync, rename, sync. */
+/**
+ * Writes a whole file so that after a crash it is there in full or not at all: temporary name, sync, rename,
+ * sync.
+ */
 export function replaceFile(
   fileSystem: FileSystem,
   directory: string,

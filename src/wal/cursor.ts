@@ -1,8 +1,8 @@
-// A cursor follows the WAL from an LSN up to the durable horizon, over segments, while the WAL grows: the flusher, the
-// dump and the taps read through it.
+// A cursor follows the WAL from an LSN up to the durable horizon, over segments, while the WAL grows: the
+// flusher, the dump and the taps read through it.
 //
-// Invariants: it never returns a row at or past the horizon; it returns blocks in LSN order; what it leaves out it has
-// reported to `onDamage` before it returns a later block. It writes nothing and takes no lock.
+// Invariants: it never returns a row at or past the horizon; it returns blocks in LSN order; what it leaves
+// out it has reported to `onDamage` before it returns a later block. It writes nothing and takes no lock.
 
 import type { FileSystem } from '../io/file-system.ts';
 import { errorCode } from '../io/file-system.ts';
@@ -82,8 +82,8 @@ export class WalCursor {
   }
 
   /**
-   * The next durable block of the topic, or null when there is none yet: call again after the horizon has moved.
-   * Damaged blocks are reported and skipped. Throws the errors of the file system.
+   * The next durable block of the topic, or null when there is none yet: call again after the horizon has
+   * moved. Damaged blocks are reported and skipped. Throws the errors of the file system.
    */
   next(): WalBlock | null {
     const horizon = this.#options.durableLsn();

@@ -14,14 +14,18 @@ export class WalFormatError extends RecorderError {
   }
 }
 
-/** No room for a further block: the next segment could not be made. `wal.writable` turns true when it could. */
+/**
+ * No room for a further block: the next segment could not be made. `wal.writable` turns true when it could.
+ */
 export class WalFullError extends RecorderError {
   constructor(message: string, cause: unknown) {
     super('wal_full', message, { cause, hint: 'free disk space; the WAL tries again by itself' });
   }
 }
 
-/** A write into the current segment failed; the block is not in the WAL and the segment is closed as suspect. */
+/**
+ * A write into the current segment failed; the block is not in the WAL and the segment is closed as suspect.
+ */
 export class WalWriteError extends RecorderError {
   constructor(message: string, cause: unknown) {
     super('wal_write', message, { cause });
@@ -29,8 +33,8 @@ export class WalWriteError extends RecorderError {
 }
 
 /**
- * A sync failed. Rows `firstLsn` to `lastLsn` (both included) were not durable and are void: they are never delivered
- * and their LSNs are never used again. `lastLsn < firstLsn` when no row was affected.
+ * A sync failed. Rows `firstLsn` to `lastLsn` (both included) were not durable and are void: they are never
+ * delivered and their LSNs are never used again. `lastLsn < firstLsn` when no row was affected.
  */
 export class WalSyncError extends RecorderError {
   readonly segment: string;

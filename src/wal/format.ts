@@ -1,10 +1,13 @@
-// Layout of the WAL on disk, version 1: fixed headers, checksums, file names. Pure: bytes in, values out, no IO.
+// Layout of the WAL on disk, version 1: fixed headers, checksums, file names. Pure: bytes in, values out, no
+// IO.
 //
-// A segment file is one segment header and then records one after another, each 8-byte aligned. After the last record
-// a segment that is being written holds zeros up to its allocated size; a finished segment ends there. All numbers are
-// little-endian. All checksums are XXH3-64 with seed 0 (Bun.hash.xxHash3; of no bytes: 0x2d06800538d394c2).
+// A segment file is one segment header and then records one after another, each 8-byte aligned. After the
+// last record a segment that is being written holds zeros up to its allocated size; a finished segment ends
+// there. All numbers are little-endian. All checksums are XXH3-64 with seed 0 (Bun.hash.xxHash3; of no bytes:
+// 0x2d06800538d394c2).
 //
-// Segment header: 64 bytes, then metadata (JSON, UTF-8, padded with spaces to a multiple of 8; see segment-meta.ts)
+// Segment header: 64 bytes, then metadata (JSON, UTF-8, padded with spaces to a multiple of 8; see
+// segment-meta.ts)
 //   offset size field
 //        0    8 magic "RECWAL01"
 //        8    4 version, 1
@@ -32,13 +35,15 @@
 //       72    8 walId
 //       80    8 prevChecksum: headerChecksum of the record before, of the segment header for the first
 //       88    8 payloadChecksum: of the payload with its padding
-//       96    8 syncedLsn: rows below it had been synced when this record was written. A damaged record with an LSN
+//       96    8 syncedLsn: rows below it had been synced when this record was written. A damaged record with
+// an LSN
 //               below the syncedLsn of a later record was durable once: that is corruption, not a torn tail.
 //      104   16 zero
 //      120    8 headerChecksum: of bytes 0 to 119
 //
-// Each record verifies alone; the chain of prevChecksum shows records that were replaced, swapped or taken out.
-// Groups: blocks that were appended together are durable together. Recovery cuts blocks after the last endsGroup.
+// Each record verifies alone; the chain of prevChecksum shows records that were replaced, swapped or taken
+// out. Groups: blocks that were appended together are durable together. Recovery cuts blocks after the last
+// endsGroup.
 
 export const WAL_VERSION = 1;
 export const SEGMENT_HEADER_SIZE_BYTES = 64;
@@ -148,8 +153,9 @@ export type SegmentHeaderFault =
   | 'bad_header';
 
 /**
- * Reads the first 64 bytes of a segment. The version is looked at before the checksum, as a later version may place
- * the checksum elsewhere; but a single flipped bit must not pass for one, so the checksum decides when it holds.
+ * Reads the first 64 bytes of a segment. The version is looked at before the checksum, as a later version may
+ * place the checksum elsewhere; but a single flipped bit must not pass for one, so the checksum decides when
+ * it holds.
  */
 export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | SegmentHeaderFault {
   if (bytes.length < SEGMENT_HEADER_SIZE_BYTES) return 'too_short';

@@ -1,8 +1,8 @@
 // The durable horizon: LSN of the first row that is not yet durable, shared with other threads and processes.
 //
-// The file `durable` in the WAL directory is mapped by its writer and its readers. It is not synced: it survives a
-// killed process, not a power loss, and after one it may be older than the truth but never ahead of it, because it is
-// stored to only after a sync has ended.
+// The file `durable` in the WAL directory is mapped by its writer and its readers. It is not synced: it
+// survives a killed process, not a power loss, and after one it may be older than the truth but never ahead
+// of it, because it is stored to only after a sync has ended.
 //
 // Layout, 64 bytes, little-endian
 //   offset size field
@@ -62,8 +62,8 @@ export function openHorizon(fileSystem: FileSystem, dir: string): Horizon | null
 }
 
 /**
- * Opens the horizon as the WAL's owner. The file is kept when it is this WAL's, so that processes that have mapped it
- * go on seeing it; otherwise it is made anew with `durableLsn`.
+ * Opens the horizon as the WAL's owner. The file is kept when it is this WAL's, so that processes that have
+ * mapped it go on seeing it; otherwise it is made anew with `durableLsn`.
  */
 export function createHorizon(
   fileSystem: FileSystem,

@@ -1,5 +1,5 @@
-// One owner of a WAL directory at a time. The file `lock` names the owner; it is made with its content in one step
-// (link), and a dead owner's is moved away in one step (rename), so two starters cannot both win.
+// One owner of a WAL directory at a time. The file `lock` names the owner; it is made with its content in one
+// step (link), and a dead owner's is moved away in one step (rename), so two starters cannot both win.
 
 import fs from 'node:fs';
 import os from 'node:os';
@@ -78,11 +78,13 @@ function readBytes(fileSystem: FileSystem, path: string): string | null {
 /** An unreadable lock is one that a power loss tore: its owner is dead. */
 function parseOwner(text: string | null): LockOwner | null {
   if (text === null) return null;
+  const torn: LockOwner = { pid: 0, host: os.hostname(), bootId: '', processStart: '', startedAt: '' };
   try {
-    const owner = JSON.parse(text) as LockOwner;
-    if (typeof owner.pid === 'number' && typeof owner.host === 'string') return owner;
-  } catch {}
-  return { pid: 0, host: os.hostname(), bootId: '', processStart: '', startedAt: '' };
+    const owner = JSON.parse(text) as Partial<LockOwner> | null;
+    return typeof owner?.pid === 'number' && typeof owner.host === 'string' ? { ...torn, ...owner } : torn;
+  } catch {
+    return torn;
+  }
 }
 
 /** Takes the lock of `dir`, or throws WalLockedError that names the holder. */

@@ -3,9 +3,11 @@ import type { FileSystem } from '../io/file-system.ts';
 import { realFileSystem } from '../io/real-file-system.ts';
 import { createHorizon } from './horizon.ts';
 import { acquireLock } from './lock.ts';
-import { type RecoveryOptions, recoverWal } from './recovery.ts';
+import { recoverWal } from './recovery.ts';
+import type { RecoveryOptions } from './recovery-report.ts';
 import { SegmentAllocator } from './segment-allocator.ts';
-import { Wal, type WalSettings } from './writer.ts';
+import type { WalSettings } from './settings.ts';
+import { Wal } from './writer.ts';
 
 export const DEFAULT_SEGMENT_SIZE_BYTES = 64 * 1024 * 1024;
 export const MIN_SEGMENT_SIZE_BYTES = 4096;
@@ -36,11 +38,12 @@ function settingsOf(options: WalOptions): WalSettings {
 }
 
 /**
- * Opens the WAL in `dir` for writing, made when it is not there: takes the lock, recovers what an earlier run left,
- * opens a new segment. When it resolves, everything that was recovered is durable and `recovery` says what was found.
+ * Opens the WAL in `dir` for writing, made when it is not there: takes the lock, recovers what an earlier run
+ * left, opens a new segment. When it resolves, everything that was recovered is durable and `recovery` says
+ * what was found.
  *
- * Throws WalLockedError, WalFormatError, WalMissingSegmentError, WalFullError, and the file system's errors; the lock is
- * released then.
+ * Throws WalLockedError, WalFormatError, WalMissingSegmentError, WalFullError, and the file system's errors;
+ * the lock is released then.
  */
 export async function openWal(options: WalOptions): Promise<Wal> {
   const settings = settingsOf(options);

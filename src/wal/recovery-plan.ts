@@ -32,7 +32,9 @@ export function firstRecordOffset(file: FileHandle, segment: SurveyedSegment, wa
   return findRecord(file, 0, walId, segment.baseLsn)?.offset ?? null;
 }
 
-/** Reads all records of the segments from `startIndex` on; rows past a segment's limit are void and left out. */
+/**
+ * Reads all records of the segments from `startIndex` on; rows past a segment's limit are void and left out.
+ */
 export function collectFindings(
   fileSystem: FileSystem,
   dir: string,
@@ -96,8 +98,8 @@ export interface CutPlan {
 }
 
 /**
- * The decision: what is damaged below `provenLsn` was durable once and is corruption; the first damage at or above it is
- * where the crash cut the log; and a group that is not complete there goes as a whole.
+ * The decision: what is damaged below `provenLsn` was durable once and is corruption; the first damage at or
+ * above it is where the crash cut the log; and a group that is not complete there goes as a whole.
  */
 export function planCut(findings: Findings, startLsn: bigint, provenLsn: bigint): CutPlan {
   const corruption = findings.damages.filter((damage) => damage.firstLsn < provenLsn);
@@ -114,8 +116,7 @@ export function planCut(findings: Findings, startLsn: bigint, provenLsn: bigint)
 
 /** The largest LSN below which a record or the horizon proves that rows were durable. */
 export function provenHorizon(findings: Findings, horizonLsn: bigint): bigint {
-  return findings.blocks.reduce(
-    (proven, { header }) => (header.syncedLsn > proven ? header.syncedLsn : proven),
-    horizonLsn,
-  );
+  let proven = horizonLsn;
+  for (const { header } of findings.blocks) if (header.syncedLsn > proven) proven = header.syncedLsn;
+  return proven;
 }

@@ -29,7 +29,10 @@ export function moveAside(context: RepairContext, name: string): string {
   return aside;
 }
 
-/** Cuts a segment at `offset` and syncs it. Bytes behind it that are not zero go to a file whose name is returned. */
+/**
+ * Cuts a segment at `offset` and syncs it. Bytes behind it that are not zero go to a file whose name is
+ * returned.
+ */
 export function cutSegment(context: RepairContext, name: string, offset: number): string | null {
   const { fileSystem, dir, stamp } = context;
   const file = fileSystem.open(`${dir}/${name}`, 'write');
@@ -101,8 +104,9 @@ export function applyCut(
       return;
     }
     if (index > lastIndex) {
-      // Made by the crashed run and never filled with anything that counts.
-      copiedTo.push(moveAside(context, segment.name));
+      const copy = cutSegment(context, segment.name, segment.header?.headerSizeBytes ?? 0);
+      if (copy !== null) copiedTo.push(copy);
+      fileSystem.unlink(`${dir}/${segment.name}`);
       return;
     }
     const keptEnd = last?.segmentIndex === index ? last.endOffset : (segment.header?.headerSizeBytes ?? 0);

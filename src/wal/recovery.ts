@@ -1,92 +1,18 @@
-// What the owner does with the WAL that an earlier run left. Reads everything first, decides, and only then repairs.
-//
-// The proven horizon is the LSN below which rows are known to have been durable: the larger of the durable horizon
-// file and the syncedLsn of every record. Damage below it is corruption, at or above it the end of what a crash left.
-//
-// Decision table (also as data below; `wal verify` uses the same names)
-//   case                what lies there                                        decision
-//   clean_end           zeros or the end of the file after the last record     keep
-//   torn_tail           no record, at or above the proven horizon              copy aside, cut there
-//   open_group          records after the last complete group, above it        copy aside, cut after that group
-//   corruption          no record, below the proven horizon                    keep the rest, report the LSN range
-//   unborn_segment      last segment: no valid header and no record in it      move aside
-//   bad_segment_header  no valid header, but records                           keep, report
-//   missing_segment     a segment that the next one names is not there         refuse, or report when allowed
-//   foreign_segment     another walId                                          refuse
-//   future_version      a newer format                                         refuse
-//
-// After a cut the LSNs go on at the largest number that anybody may have seen, so that none is used twice; the next
-// segment's header names the numbers left out (gapBefore).
+// What the owner does with the WAL that an earlier run left. Reads everything first, decides
+// (recovery-plan.ts), and only then repairs (recovery-repair.ts). The cases and decisions stand in
+// recovery-report.ts.
 
 import type { FileSystem } from '../io/file-system.ts';
-import { WalFormatError, WalMissingSegmentError } from './errors.ts';
+import { WalFormatError } from './errors.ts';
 import { endLsn, type RecordHeader } from './format.ts';
 import { type Horizon, openHorizon } from './horizon.ts';
+import { checkMissing, refuseForeign, withoutUnborn } from './recovery-checks.ts';
 import { type CutPlan, collectFindings, planCut, provenHorizon } from './recovery-plan.ts';
-import { applyCut, moveAside, type RepairContext, repairStamp } from './recovery-repair.ts';
-import { readTrimmedLsn } from './retention.ts';
-import { findRecord, ReadBuffer, readPayload } from './segment-file.ts';
-import type { LsnGap, StreamPosition, WalTopic } from './segment-meta.ts';
-import { missingSegments, type SurveyedSegment, surveySegments } from './survey.ts';
-
-export const RECOVERY_DECISIONS = {
-  clean_end: 'keep',
-  torn_tail: 'cut',
-  open_group: 'cut',
-  corruption: 'report',
-  unborn_segment: 'move_aside',
-  bad_segment_header: 'report',
-  missing_segment: 'refuse',
-  foreign_segment: 'refuse',
-  future_version: 'refuse',
-} as const satisfies Record<string, 'keep' | 'cut' | 'report' | 'move_aside' | 'refuse'>;
-
-export type RecoveryCase = keyof typeof RECOVERY_DECISIONS;
-
-/** Something that recovery found, and what it did about it. Rows `firstLsn` to `lastLsn`, none when last < first. */
-export interface RecoveryFinding {
-  case: RecoveryCase;
-  segment: string;
-  offset: number;
-  reason: string;
-  firstLsn: bigint;
-  lastLsn: bigint;
-  /** File that holds the bytes that were cut off or moved. */
-  copiedTo: string | null;
-}
-
-export interface RecoveryReport {
-  /** False for a WAL that has just been made. */
-  existed: boolean;
-  segments: number;
-  /** Blocks and rows that were read again: those after the last streams snapshot. */
-  blocks: number;
-  rows: bigint;
-  findings: RecoveryFinding[];
-}
-
-export interface RecoveredState {
-  walId: bigint;
-  nextLsn: bigint;
-  prevChecksum: bigint;
-  previousBaseLsn: bigint | null;
-  gapBefore: LsnGap | null;
-  /** All topics that the WAL has had, `rowsBefore` counting all rows so far. */
-  topics: (WalTopic & { rowsBefore: bigint })[];
-  report: RecoveryReport;
-}
-
-export interface RecoveryOptions {
-  fileSystem: FileSystem;
-  dir: string;
-  /** LSNs below this one are taken, whatever the WAL says: what a flush log knows to be delivered. */
-  minNextLsn: bigint;
-  allowMissingSegments: boolean;
-  /** Called once, before the blocks, with the streams of the header from which recovery reads on. */
-  onRecoveredStreams?: ((streams: StreamPosition[]) => void) | undefined;
-  /** Called for every block after that header that is kept, in LSN order; `payload` is valid during the call. */
-  onRecoveredBlock?: ((header: RecordHeader, payload: Uint8Array, topic: WalTopic) => void) | undefined;
-}
+import { applyCut, type RepairContext, repairStamp } from './recovery-repair.ts';
+import type { RecoveredState, RecoveryOptions, RecoveryReport } from './recovery-report.ts';
+import { ReadBuffer, readPayload } from './segment-file.ts';
+import type { WalTopic } from './segment-meta.ts';
+import { type SurveyedSegment, surveySegments } from './survey.ts';
 
 type CountedTopic = WalTopic & { rowsBefore: bigint };
 
@@ -117,76 +43,8 @@ export function recoverWal(options: RecoveryOptions): RecoveredState {
   report.segments = repaired.segments.length;
   const topics = countRows(repaired.segments, startIndex, plan);
   replay(options, repaired.segments, start, plan, report);
-  return {
-    walId,
-    topics,
-    report,
-    ...chainEnd(options, context, repaired.segments, startIndex, plan, proven, report),
-  };
-}
-
-function refuseForeign(segments: readonly SurveyedSegment[], horizon: Horizon | null): void {
-  const future = segments.find((segment) => segment.fault === 'future_version');
-  if (future !== undefined) {
-    throw new WalFormatError(`segment ${future.name} is of a newer version of the format`, {
-      hint: 'use the version of the program that wrote it',
-    });
-  }
-  const readable = segments.filter((segment) => segment.header !== null);
-  const walId = horizon?.walId ?? readable[0]?.header?.walId;
-  const foreign = readable.find((segment) => segment.header?.walId !== walId);
-  if (foreign !== undefined) {
-    throw new WalFormatError(
-      `segment ${foreign.name} belongs to WAL ${foreign.header!.walId.toString(16)}, the directory to ${walId!.toString(16)}`,
-      { hint: 'move the segment to the directory that it came from' },
-    );
-  }
-}
-
-/** The last segment without a header and without a record was being born: nothing in it was ever durable. */
-function withoutUnborn(
-  context: RepairContext,
-  segments: SurveyedSegment[],
-  walId: bigint,
-  report: RecoveryReport,
-): SurveyedSegment[] {
-  const last = segments.at(-1);
-  if (last === undefined || last.fault === null || last.fault === 'wrong_name') return segments;
-  const file = context.fileSystem.open(`${context.dir}/${last.name}`, 'read');
-  const found = findRecord(file, 0, walId, last.baseLsn);
-  file.close();
-  const kind = found === null ? 'unborn_segment' : 'bad_segment_header';
-  const copiedTo = found === null ? moveAside(context, last.name) : null;
-  const place = { segment: last.name, offset: 0, firstLsn: last.baseLsn, lastLsn: last.baseLsn - 1n };
-  report.findings.push({ case: kind, reason: last.fault, copiedTo, ...place });
-  return found === null ? segments.slice(0, -1) : segments;
-}
-
-function checkMissing(
-  options: RecoveryOptions,
-  segments: readonly SurveyedSegment[],
-  horizon: Horizon | null,
-  report: RecoveryReport,
-): void {
-  const trimmedLsn = readTrimmedLsn(options.fileSystem, options.dir);
-  const missing = missingSegments(segments, trimmedLsn);
-  const durableLsn = horizon?.durableLsn() ?? 0n;
-  if (segments.length === 0 && durableLsn > 0n) {
-    missing.push({ before: '(end)', firstLsn: trimmedLsn, lastLsn: durableLsn - 1n });
-  }
-  for (const { before, firstLsn, lastLsn } of missing) {
-    const message = `segments before ${before} are missing in ${options.dir}: rows ${firstLsn} to ${lastLsn}`;
-    if (!options.allowMissingSegments) throw new WalMissingSegmentError(message, firstLsn, lastLsn);
-    const finding = {
-      segment: before,
-      offset: 0,
-      reason: 'missing_segment',
-      firstLsn,
-      lastLsn,
-      copiedTo: null,
-    };
-    report.findings.push({ case: 'missing_segment', ...finding });
-  }
+  const end = chainEnd(options, repaired.segments, startIndex, plan, proven, report);
+  return { walId, topics, report, ...end };
 }
 
 function freshState(
@@ -195,13 +53,17 @@ function freshState(
   report: RecoveryReport,
 ): RecoveredState {
   const nextLsn = largest(options.minNextLsn, horizon?.durableLsn() ?? 0n);
-  const gapBefore = nextLsn === 0n ? null : { firstLsn: 0n, lastLsn: nextLsn - 1n, reason: 'lost_tail' };
+  const gapBefore = nextLsn === 0n ? null : { firstLsn: 0n, lastLsn: nextLsn - 1n, reason: 'numbers_taken' };
   report.existed = horizon !== null;
   const walId = horizon?.walId ?? crypto.getRandomValues(new BigUint64Array(1))[0]!;
-  return { walId, nextLsn, prevChecksum: 0n, previousBaseLsn: null, gapBefore, topics: [], report };
+  const chain = { prevChecksum: 0n, previousBaseLsn: null, gapBefore };
+  return { walId, nextLsn, chain, topics: [], report };
 }
 
-/** Latest segment that begins with a group, else the oldest with a header: from there on the log is read again. */
+/**
+ * Latest segment that begins with a group, else the oldest with a header: from there on the log is read
+ * again.
+ */
 function startOf(segments: readonly SurveyedSegment[]): number {
   const atGroup = segments.findLastIndex(
     ({ meta, baseLsn }) => meta !== null && meta.groupEndLsn === baseLsn,
@@ -291,43 +153,53 @@ function replay(
   open.file?.close();
 }
 
-/** Where the next segment links on. A last segment without rows goes: the next one takes its place. */
+/**
+ * Where the next segment links on, and with which LSN. A last segment without rows goes: the next one takes
+ * its place.
+ */
 function chainEnd(
   options: RecoveryOptions,
-  context: RepairContext,
   segments: readonly SurveyedSegment[],
   startIndex: number,
   plan: CutPlan,
   proven: bigint,
   report: RecoveryReport,
-): Pick<RecoveredState, 'nextLsn' | 'prevChecksum' | 'previousBaseLsn' | 'gapBefore'> {
+): Pick<RecoveredState, 'nextLsn' | 'chain'> {
   const last = segments.at(-1)!;
   const lastKept = plan.kept.at(-1);
   const touched = [...plan.kept, ...plan.corruption].some(
-    (found) => found.segmentIndex === segments.length - 1,
+    ({ segmentIndex }) => segmentIndex === segments.length - 1,
   );
   const empty = last.header !== null && !touched;
   const gapOfEmpty = empty ? last.meta!.gapBefore : null;
-  const recordsEnd =
-    gapOfEmpty?.firstLsn ?? (lastKept === undefined ? last.baseLsn : endLsn(lastKept.header));
-  const nextLsn = largest(
-    largest(recordsEnd, proven),
-    largest(options.minNextLsn, empty ? last.baseLsn : 0n),
-  );
+  const rowsEnd = lastKept === undefined ? last.baseLsn : endLsn(lastKept.header);
+  const recordsEnd = gapOfEmpty?.firstLsn ?? rowsEnd;
+  const nextLsn = [proven, options.minNextLsn, empty ? last.baseLsn : 0n].reduce(largest, recordsEnd);
   if (empty) {
-    context.fileSystem.unlink(`${context.dir}/${last.name}`);
+    options.fileSystem.unlink(`${options.dir}/${last.name}`);
     report.segments--;
   }
-  return {
-    nextLsn,
-    prevChecksum:
-      lastKept?.header.headerChecksum ?? (empty ? last : segments[startIndex]!).header!.prevChecksum,
-    previousBaseLsn: empty ? last.meta!.previousBaseLsn : last.baseLsn,
-    gapBefore:
-      nextLsn === recordsEnd
-        ? null
-        : { firstLsn: recordsEnd, lastLsn: nextLsn - 1n, reason: gapOfEmpty?.reason ?? 'lost_tail' },
-  };
+  reportLostRows(last.name, plan, largest(rowsEnd, empty ? last.baseLsn : 0n), proven, report);
+  const reason = gapOfEmpty?.reason ?? (proven > recordsEnd ? 'lost_tail' : 'numbers_taken');
+  const gapBefore = nextLsn === recordsEnd ? null : { firstLsn: recordsEnd, lastLsn: nextLsn - 1n, reason };
+  const linked = empty ? last : segments[startIndex]!;
+  const prevChecksum = lastKept?.header.headerChecksum ?? linked.header!.prevChecksum;
+  const previousBaseLsn = empty ? last.meta!.previousBaseLsn : last.baseLsn;
+  return { nextLsn, chain: { prevChecksum, previousBaseLsn, gapBefore } };
+}
+
+/** Rows at the end that were durable once, or counted as such, and that no file holds any more. */
+function reportLostRows(
+  segment: string,
+  plan: CutPlan,
+  rowsEnd: bigint,
+  proven: bigint,
+  report: RecoveryReport,
+): void {
+  const known = plan.corruption.reduce((end, damage) => largest(end, damage.endLsn), rowsEnd);
+  if (known >= proven) return;
+  const place = { segment, offset: 0, firstLsn: known, lastLsn: proven - 1n };
+  report.findings.push({ case: 'corruption', reason: 'missing_rows', copiedTo: null, ...place });
 }
 
 function largest(a: bigint, b: bigint): bigint {

@@ -17,8 +17,8 @@ export function readTrimmedLsn(fileSystem: FileSystem, dir: string): bigint {
 }
 
 /**
- * Removes the segments all of whose rows lie below `beforeLsn`, never the last one. The new beginning is durable before
- * the first file goes. Returns the names of the removed files.
+ * Removes the segments all of whose rows lie below `beforeLsn`, never the last one. The new beginning is
+ * durable before the first file goes. Returns the names of the removed files.
  */
 export async function trimSegments(
   fileSystem: FileSystem,

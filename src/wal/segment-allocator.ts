@@ -1,11 +1,12 @@
-// Makes segments ahead of their use: a file of the full size, written with zeros and synced, off the event loop. So a
-// full disk shows here and not in the middle of an append (holds on file systems that overwrite in place).
+// Makes segments ahead of their use: a file of the full size, written with zeros and synced, off the event
+// loop. So a full disk shows here and not in the middle of an append (holds on file systems that overwrite in
+// place).
 //
-// Life cycle of a file: `next.preparing` while it is written → `next.ready` → taken: header written, renamed to its
-// segment's name. A file that was made in a hurry is `next.urgent`. What a crash leaves of them is removed at the next
-// start, except a `next.ready` that is whole and all zero, which is used.
+// Life cycle of a file: `next.preparing` while it is written → `next.ready` → taken: header written, renamed
+// to its segment's name. A file that was made in a hurry is `next.urgent`. What a crash leaves of them is
+// removed at the next start, except a `next.ready` that is whole and all zero, which is used.
 
-import type { FileHandle, FileSystem } from '../io/file-system.ts';
+import { errorCode, type FileHandle, type FileSystem } from '../io/file-system.ts';
 import { findNonZero } from './segment-file.ts';
 
 const PREPARING = 'next.preparing';
@@ -67,9 +68,9 @@ export class SegmentAllocator {
   }
 
   /**
-   * A file of at least `sizeBytes` of zeros, for a header and a rename by the caller. Takes the prepared one, or writes
-   * one now on the calling thread (some 10 ms per 64 MiB into the page cache). Throws the file system's error; after a
-   * failure, throws the same one without trying until the retry interval is over.
+   * A file of at least `sizeBytes` of zeros, for a header and a rename by the caller. Takes the prepared one,
+   * or writes one now on the calling thread (some 10 ms per 64 MiB into the page cache). Throws the file
+   * system's error; after a failure, throws the same one without trying until the retry interval is over.
    */
   take(sizeBytes: number): FileHandle {
     const ready = this.#ready;
@@ -104,8 +105,8 @@ export class SegmentAllocator {
         const chunk = ZEROS.subarray(0, Math.min(CHUNK_SIZE_BYTES, segmentSizeBytes - offset));
         await file.writeAsync(chunk, offset);
       }
-      // Not usable before this has ended: an error of these writes must not be reported to a later sync of the
-      // segment, or be swallowed by this one.
+      // Not usable before this has ended: an error of these writes must not be reported to a later sync of
+      // the segment, or be swallowed by this one.
       if (!this.#closed) await file.sync();
       file.close();
       if (this.#closed) return fileSystem.unlink(`${dir}/${PREPARING}`);
@@ -146,13 +147,18 @@ export class SegmentAllocator {
     this.#retry.unref();
   }
 
-  /** Gives the space of a half-made file back; a failure here leaves it to the next start. */
+  /** Gives the space of a half-made file back. What cannot be removed now, the next start removes. */
   #discard(file: FileHandle | null, name: string): void {
-    try {
-      file?.close();
-    } catch {}
-    try {
-      this.#options.fileSystem.unlink(`${this.#options.dir}/${name}`);
-    } catch {}
+    const { fileSystem, dir } = this.#options;
+    attempt(() => file?.close());
+    attempt(() => fileSystem.unlink(`${dir}/${name}`));
+  }
+}
+
+function attempt(step: () => void): void {
+  try {
+    step();
+  } catch (error) {
+    if (errorCode(error) === undefined) throw error;
   }
 }

@@ -1,8 +1,8 @@
 // Reading of one segment file: header, single records, and the search for the next record after damage.
 //
-// Reads are preads into reused buffers, not maps. Measured on 1.3 GB in the page cache, checksums included: map
-// 19-25 GB/s with 550-690 MB resident, pread 13.5 GB/s with 34 MB. Both are far above what any consumer takes, and a
-// map of a file that is truncated by its writer kills the reading process.
+// Reads are preads into reused buffers, not maps. Measured on 1.3 GB in the page cache, checksums included:
+// map 19-25 GB/s with 550-690 MB resident, pread 13.5 GB/s with 34 MB. Both are far above what any consumer
+// takes, and a map of a file that is truncated by its writer kills the reading process.
 
 import type { FileHandle, FileSystem } from '../io/file-system.ts';
 import { WalFormatError } from './errors.ts';
@@ -71,7 +71,10 @@ export function readSegmentHeader(
   }
 }
 
-/** Opens the segment `baseLsn`; throws WalFormatError when its header cannot be used. The caller closes `file`. */
+/**
+ * Opens the segment `baseLsn`; throws WalFormatError when its header cannot be used. The caller closes
+ * `file`.
+ */
 export function openSegmentFile(fileSystem: FileSystem, dir: string, baseLsn: bigint): SegmentFile {
   const name = segmentName(baseLsn);
   const file = fileSystem.open(`${dir}/${name}`, 'read');
@@ -127,8 +130,9 @@ export function readPayload(
 }
 
 /**
- * Finds the first whole record at or after `fromOffset` (a multiple of 8) whose rows come at or after `minLsn`. Header
- * and payload must both hold, so that bytes inside a damaged payload are not taken for a record by chance.
+ * Finds the first whole record at or after `fromOffset` (a multiple of 8) whose rows come at or after
+ * `minLsn`. Header and payload must both hold, so that bytes inside a damaged payload are not taken for a
+ * record by chance.
  */
 export function findRecord(
   file: FileHandle,

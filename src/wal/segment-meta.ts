@@ -1,6 +1,9 @@
 import { WalFormatError } from './errors.ts';
 
-/** A topic as the WAL knows it: enough to read its blocks years later without the program. A `TopicModel` is one. */
+/**
+ * A topic as the WAL knows it: enough to read its blocks years later without the program. A `TopicModel` is
+ * one.
+ */
 export interface WalTopic {
   topic: string;
   table: string;
@@ -9,14 +12,19 @@ export interface WalTopic {
   bfbs: Uint8Array;
 }
 
-/** Last sequence number of a stream, over all blocks appended so far. Names are bytes: they need not be UTF-8. */
+/**
+ * Last sequence number of a stream, over all blocks appended so far. Names are bytes: they need not be UTF-8.
+ */
 export interface StreamPosition {
   source: Uint8Array;
   session: Uint8Array;
   lastSeq: bigint;
 }
 
-/** LSNs that no row has and none will have: rows lost to a failed sync or to damage at the tail. Both ends included. */
+/**
+ * LSNs that no row has and none will have: rows lost to a failed sync or to damage at the tail. Both ends
+ * included.
+ */
 export interface LsnGap {
   firstLsn: bigint;
   lastLsn: bigint;
@@ -34,7 +42,10 @@ export interface SegmentMeta {
   streams: StreamPosition[];
   /** Base LSN of the segment before, null for the first. */
   previousBaseLsn: bigint | null;
-  /** LSN after the last complete group before this segment; less than its base LSN when it starts within a group. */
+  /**
+   * LSN after the last complete group before this segment; less than its base LSN when it starts within a
+   * group.
+   */
   groupEndLsn: bigint;
   gapBefore: LsnGap | null;
 }
@@ -43,7 +54,10 @@ const hex = (value: bigint) => value.toString(16).padStart(16, '0');
 const latin1 = (bytes: Uint8Array) =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
 
-/** Metadata as JSON. 64-bit numbers are decimal strings, fingerprints hexadecimal, names of streams latin-1 text. */
+/**
+ * Metadata as JSON. 64-bit numbers are decimal strings, fingerprints hexadecimal, names of streams latin-1
+ * text.
+ */
 export function encodeSegmentMeta(meta: SegmentMeta): string {
   return JSON.stringify({
     recorder: meta.recorder,

@@ -1,5 +1,5 @@
-// Walks one segment record by record and tells intact blocks, damage, and the tail apart. Never writes. The caller
-// decides what a damaged tail means (see recovery.ts): this file only says what lies there.
+// Walks one segment record by record and tells intact blocks, damage, and the tail apart. Never writes. The
+// caller decides what a damaged tail means (see recovery.ts): this file only says what lies there.
 
 import type { FileHandle } from '../io/file-system.ts';
 import { endLsn, type RecordHeader } from './format.ts';
@@ -23,7 +23,10 @@ export interface ScannedBlock {
   payload: Uint8Array;
 }
 
-/** Damage with an intact record after it. Rows `firstLsn` to `lastLsn` are lost; none when `lastLsn < firstLsn`. */
+/**
+ * Damage with an intact record after it. Rows `firstLsn` to `lastLsn` are lost; none when `lastLsn <
+ * firstLsn`.
+ */
 export interface ScannedDamage {
   kind: 'damage';
   offset: number;
@@ -34,8 +37,9 @@ export interface ScannedDamage {
 }
 
 /**
- * What follows the last intact record; always the last item. `reason` null: only zeros, or the end of the file.
- * Otherwise bytes that are no intact record lie up to `endOffset`; `lastLsn` is known when their header holds.
+ * What follows the last intact record; always the last item. `reason` null: only zeros, or the end of the
+ * file. Otherwise bytes that are no intact record lie up to `endOffset`; `lastLsn` is known when their header
+ * holds.
  */
 export interface ScannedTail {
   kind: 'tail';
@@ -96,7 +100,9 @@ function gapBefore(offset: number, lsn: bigint, header: RecordHeader): ScannedDa
   };
 }
 
-/** The block is intact, but not the one that was written after its predecessor: it is reported and delivered. */
+/**
+ * The block is intact, but not the one that was written after its predecessor: it is reported and delivered.
+ */
 function brokenChain(offset: number, header: RecordHeader): ScannedDamage {
   const reason = 'chain_broken';
   return {

@@ -2,80 +2,52 @@
 //
 // Invariants
 // - LSNs rise by the row count of each block; a block never spans segments.
-// - `durableLsn` moves only after the sync that covers it has ended, and only to the end of a group (`endsGroup`).
-// - `append` never blocks on the disk: it writes into the page cache, into blocks that are allocated already.
-// - A failed sync is never repeated: what it should have covered is void, and a new segment starts (WalSyncError).
+// - `durableLsn` moves only after the sync that covers it has ended, and only to the end of a group.
+// - `append` does not wait for the disk: it writes into the page cache, into blocks that are allocated
+//   already.
+// - A failed sync is never repeated: what it should have covered is void, and a new segment starts
+//   (WalSyncError).
 //
-// Life cycle: `openWal` locks, recovers and opens a new segment → `append`, `sync`, `trim` → `close`. A segment is
-// born from a file of zeros (segment-allocator.ts): its header goes into the page cache, the file gets its name, and
-// the next sync makes header, name and rows durable together. Full, it is cut to its used length.
+// Life cycle: `openWal` (open.ts) locks, recovers and opens a new segment → `append`, `sync`, `trim` →
+// `close`. A segment is born from a file of zeros (segment-allocator.ts): its header goes into the page
+// cache, the file gets its name, and the next sync makes header, name and rows durable together. Full, it is
+// cut to its used length.
 
-import os from 'node:os';
 import { assert } from '../errors.ts';
-import type { FileHandle, FileSystem } from '../io/file-system.ts';
-import { WalClosedError, WalFullError, WalSyncError, WalWriteError } from './errors.ts';
+import type { ActiveSegment, SegmentStart } from './active-segment.ts';
+import { WalClosedError, WalSyncError, WalWriteError } from './errors.ts';
 import {
   type BlockFields,
   checksum,
   encodeRecordHeader,
-  encodeSegmentHeader,
   RECORD_HEADER_SIZE_BYTES,
-  segmentName,
+  type RecordFields,
 } from './format.ts';
 import type { WritableHorizon } from './horizon.ts';
 import type { WalLock } from './lock.ts';
-import type { RecoveredState, RecoveryReport } from './recovery.ts';
+import type { RecoveredState, RecoveryReport } from './recovery-report.ts';
 import { trimSegments } from './retention.ts';
 import type { SegmentAllocator } from './segment-allocator.ts';
-import { encodeSegmentMeta, type LsnGap, type StreamPosition, type WalTopic } from './segment-meta.ts';
-
-export type SyncPolicy = 'group' | 'interval' | 'none';
+import type { WalTopic } from './segment-meta.ts';
+import { type Place, SegmentStack, type SegmentSyncFailure } from './segment-stack.ts';
+import type { WalSettings } from './settings.ts';
+import { SharedRun } from './shared-run.ts';
 
 /** A block to append. */
-export interface BlockInput extends BlockFields {
-  /** Last block of those that are durable together; default true. */
+export interface BlockAppend extends BlockFields {
+  /**
+   * Last block of those that become durable together; default true. With false, `endGroup` ends the group.
+   */
   endsGroup?: boolean;
   /** Writes exactly `payloadSizeBytes` bytes; `target` is 8-byte aligned and holds old bytes. */
   encode(target: Uint8Array): void;
 }
 
-export interface WalSettings {
-  dir: string;
-  recorder: string;
-  topics: readonly WalTopic[];
-  fileSystem: FileSystem;
-  segmentSizeBytes: number;
-  syncPolicy: SyncPolicy;
-  syncIntervalMs: number;
-  /** Positions of the sessions that may resume, over all blocks appended so far; asked when a segment begins. */
-  streamsSnapshot: () => StreamPosition[];
-  /** `writable` or the allocator's error has changed. */
-  onStateChange: () => void;
-  /** Called at once when a sync fails, before the promise of `sync` rejects. */
-  onSyncFailure: (error: WalSyncError) => void;
-}
-
-interface OpenSegment {
-  name: string;
-  baseLsn: bigint;
-  file: FileHandle;
-  sizeBytes: number;
-  usedSizeBytes: number;
-  endLsn: bigint;
-  /** What its header says about the log before it: taken back when the segment goes without having held a row. */
-  before: { prevChecksum: bigint; previousBaseLsn: bigint | null; gapBefore: LsnGap | null };
-  sealed: boolean;
-  /** The end of a sealed segment has been synced. */
-  synced: boolean;
-}
-
-/** A border between two groups: what the log goes back to when what follows is void. */
+/** The end of a group: what the log goes back to when what follows is void. */
 interface Border {
   lsn: bigint;
-  segment: OpenSegment | null;
-  offset: number;
-  prevChecksum: bigint;
-  rowsByTopic: bigint[];
+  place: Place;
+  rowsByTopic: readonly bigint[];
 }
 
 export class Wal {
@@ -85,27 +57,22 @@ export class Wal {
   readonly #lock: WalLock;
   readonly #horizon: WritableHorizon;
   readonly #allocator: SegmentAllocator;
+  readonly #segments: SegmentStack;
+  readonly #syncs = new SharedRun(() => this.#syncFiles());
   /** The given topics, then those of earlier runs, whose row counts are carried on. */
-  readonly #topics: WalTopic[];
+  readonly #topics: readonly WalTopic[];
 
   #staging = new Uint8Array(1024 * 1024);
-  /** Segments that hold rows which are not durable, and the current one; by LSN. */
-  #segments: OpenSegment[] = [];
-  #current: OpenSegment | null = null;
+  #lastRecord: { segment: ActiveSegment; offset: number; fields: RecordFields } | null = null;
   #nextLsn: bigint;
   #syncedLsn: bigint;
-  #prevChecksum: bigint;
-  #previousBaseLsn: bigint | null;
-  #gapBefore: LsnGap | null;
   #rowsByTopic: bigint[];
   #groupEnd: Border;
   #durable: Border;
-  #directoryDirty = true;
-  #running: Promise<void> | null = null;
-  #queued: Promise<void> | null = null;
   #timer: ReturnType<typeof setInterval> | null = null;
   #closed: WalClosedError | null = null;
 
+  /** Use `openWal`. */
   constructor(
     settings: WalSettings,
     state: RecoveredState,
@@ -119,20 +86,16 @@ export class Wal {
     this.#allocator = allocator;
     this.walId = state.walId;
     this.recovery = state.report;
-    const carried = state.topics.filter((old) => !settings.topics.some((entry) => entry.topic === old.topic));
+    const carried = state.topics.filter((old) => !settings.topics.some(({ topic }) => topic === old.topic));
     this.#topics = [...settings.topics, ...carried];
-    this.#rowsByTopic = this.#topics.map(
-      ({ topic }) => state.topics.find((old) => old.topic === topic)?.rowsBefore ?? 0n,
-    );
+    const rowsOf = (topic: string) => state.topics.find((old) => old.topic === topic)?.rowsBefore ?? 0n;
+    this.#rowsByTopic = this.#topics.map(({ topic }) => rowsOf(topic));
     this.#nextLsn = state.nextLsn;
     this.#syncedLsn = state.nextLsn;
-    this.#prevChecksum = state.prevChecksum;
-    this.#previousBaseLsn = state.previousBaseLsn;
-    this.#gapBefore = state.gapBefore;
+    this.#segments = new SegmentStack(settings, allocator, state.chain);
     this.#groupEnd = this.#border();
-    this.#durable = this.#groupEnd;
-    this.#openSegment(0);
-    // The segment's own header belongs to the state that recovery made durable: nothing precedes it that is not.
+    this.#segments.withRoom(0, () => this.#start());
+    // The new header precedes all rows to come: a failed sync goes back to the place behind it.
     this.#groupEnd = this.#border();
     this.#durable = this.#groupEnd;
     if (settings.syncPolicy === 'interval') this.#startTimer();
@@ -143,7 +106,7 @@ export class Wal {
     return this.#nextLsn;
   }
 
-  /** LSN of the first row that is not acknowledged as durable under the sync policy. */
+  /** LSN of the first row that is not durable under the sync policy. */
   get durableLsn(): bigint {
     return this.#durable.lsn;
   }
@@ -152,11 +115,12 @@ export class Wal {
   get writable(): boolean {
     if (this.#closed !== null) return false;
     if (this.#allocator.isReady || this.#allocator.lastError === null) return true;
-    const current = this.#current;
-    return current !== null && current.sizeBytes - current.usedSizeBytes >= this.#staging.length;
+    return this.#segments.roomSizeBytes >= this.#staging.length;
   }
 
-  /** Why the last attempt to make a segment failed; null when it did not. */
+  /**
+   * Why the last attempt to make a segment failed; null when it did not. A warning while `writable` holds.
+   */
   get allocationError(): unknown {
     return this.#allocator.lastError;
   }
@@ -167,70 +131,78 @@ export class Wal {
   }
 
   /**
-   * Appends a block and returns the LSN of its first row. The rows are durable once a `sync` called after this has
-   * resolved. Throws WalFullError (nothing was appended, try again later), WalWriteError (nothing was appended, the
-   * next append goes to a new segment) or WalClosedError.
+   * Appends a block and returns the LSN of its first row. The rows are durable once their group has ended and
+   * a `sync` called after that has resolved. Throws WalFullError (nothing was appended, try again later),
+   * WalWriteError (nothing was appended, the next append goes to a new segment) or WalClosedError.
    */
-  append(block: BlockInput): bigint {
+  append(block: BlockAppend): bigint {
     if (this.#closed !== null) throw this.#closed;
     assert(block.payloadSizeBytes % 8 === 0 && block.rowCount > 0, 'block is empty or not padded');
-    const topic = this.#topics[block.topicIndex];
+    const topic = this.#settings.topics[block.topicIndex];
     assert(topic !== undefined, `topic ${block.topicIndex} was not given at open`);
     const sizeBytes = RECORD_HEADER_SIZE_BYTES + block.payloadSizeBytes;
-    const segment = this.#segmentWithRoom(sizeBytes);
+    const segment = this.#segments.withRoom(sizeBytes, () => this.#start());
     const record = this.#stage(sizeBytes);
     const payload = record.subarray(RECORD_HEADER_SIZE_BYTES);
     block.encode(payload);
     const lsn = this.#nextLsn;
-    const endsGroup = block.endsGroup ?? true;
-    const headerChecksum = encodeRecordHeader(record, {
+    const fields: RecordFields = {
       ...block,
       lsn,
       schemaFingerprint: topic.fingerprint,
-      endsGroup,
+      endsGroup: block.endsGroup ?? true,
       walId: this.walId,
-      prevChecksum: this.#prevChecksum,
+      prevChecksum: this.#segments.prevChecksum,
       payloadChecksum: checksum(payload),
       syncedLsn: this.#syncedLsn,
-    });
-    try {
-      segment.file.write(record, segment.usedSizeBytes);
-    } catch (cause) {
-      this.#seal();
-      if (segment.endLsn === segment.baseLsn) this.#takeBackEmpty(segment);
-      throw new WalWriteError(`write to ${segment.name} failed`, cause);
-    }
+    };
+    const headerChecksum = encodeRecordHeader(record, fields);
+    this.#write(segment, record, segment.usedSizeBytes);
+    this.#lastRecord = { segment, offset: segment.usedSizeBytes, fields };
     segment.usedSizeBytes += sizeBytes;
     this.#nextLsn += BigInt(block.rowCount);
     segment.endLsn = this.#nextLsn;
-    this.#prevChecksum = headerChecksum;
+    this.#segments.prevChecksum = headerChecksum;
     this.#rowsByTopic[block.topicIndex]! += BigInt(block.rowCount);
-    if (endsGroup) this.#groupEnd = this.#border();
+    if (fields.endsGroup) this.#groupEnd = this.#border();
     return lsn;
   }
 
   /**
-   * Makes the groups that are complete at the time of the call durable, as the sync policy means it, and resolves with
-   * the new horizon. One sync runs at a time; calls during one share the next. Rejects with WalSyncError.
+   * Ends the group of the blocks appended with `endsGroup: false`, for a caller that does not know its last
+   * block when it appends it; nothing happens when no group is open. Throws WalWriteError.
+   */
+  endGroup(): void {
+    if (this.#groupEnd.lsn === this.#nextLsn || this.#lastRecord === null) return;
+    const { segment, offset, fields } = this.#lastRecord;
+    // Nothing follows the record and nothing of it is durable: a header that is torn here is a torn tail.
+    const header = this.#stage(RECORD_HEADER_SIZE_BYTES);
+    const prevChecksum = encodeRecordHeader(header, { ...fields, endsGroup: true });
+    this.#write(segment, header, offset);
+    this.#segments.prevChecksum = prevChecksum;
+    this.#groupEnd = this.#border();
+  }
+
+  /**
+   * Makes the groups that are complete at the time of the call durable, as the sync policy means it, and
+   * resolves with the new horizon. One sync runs at a time; calls during one share the next. Rejects with
+   * WalSyncError.
    */
   async sync(): Promise<{ durableLsn: bigint }> {
     if (this.#closed !== null) throw this.#closed;
-    if (this.#settings.syncPolicy === 'group') await this.#syncFiles();
-    else {
-      this.#publish(this.#groupEnd);
-      this.#forgetDurableSegments();
-    }
+    if (this.#settings.syncPolicy === 'group') await this.#syncs.request();
+    else this.#publish(this.#groupEnd);
     return { durableLsn: this.#durable.lsn };
   }
 
   /** Syncs the files whatever the policy says: at start, and before something outside relies on the rows. */
   syncNow(): Promise<void> {
-    return this.#syncFiles();
+    return this.#syncs.request();
   }
 
   /**
-   * Removes segments all of whose rows lie below `beforeLsn`; never the current one, never rows that are not durable.
-   * The caller has made sure that nobody needs them. Returns the names of the removed files.
+   * Removes segments all of whose rows lie below `beforeLsn`; never the current one, never rows that are not
+   * durable. The caller has made sure that nobody needs them. Returns the names of the removed files.
    */
   trim(beforeLsn: bigint): Promise<string[]> {
     const limit = beforeLsn < this.#durable.lsn ? beforeLsn : this.#durable.lsn;
@@ -243,24 +215,28 @@ export class Wal {
     if (this.#timer !== null) clearInterval(this.#timer);
     try {
       await this.#allocator.close();
-      if (this.#current !== null) this.#seal();
-      await this.#syncFiles();
+      this.#segments.seal();
+      await this.#syncs.request();
     } finally {
       this.#closed ??= new WalClosedError('the WAL is closed');
-      for (const segment of this.#segments) segment.file.close();
-      this.#segments = [];
+      this.#segments.close();
       this.#lock.release();
     }
   }
 
   #border(): Border {
-    const segment = this.#current;
+    return { lsn: this.#nextLsn, place: this.#segments.place(), rowsByTopic: [...this.#rowsByTopic] };
+  }
+
+  #start(): SegmentStart {
     return {
-      lsn: this.#nextLsn,
-      segment,
-      offset: segment?.usedSizeBytes ?? 0,
-      prevChecksum: this.#prevChecksum,
-      rowsByTopic: [...this.#rowsByTopic],
+      recorder: this.#settings.recorder,
+      walId: this.walId,
+      baseLsn: this.#nextLsn,
+      groupEndLsn: this.#groupEnd.lsn,
+      topics: this.#topics,
+      rowsByTopic: this.#rowsByTopic,
+      streams: this.#settings.streamsSnapshot(),
     };
   }
 
@@ -270,165 +246,46 @@ export class Wal {
     return this.#staging.subarray(0, sizeBytes);
   }
 
-  #segmentWithRoom(sizeBytes: number): OpenSegment {
-    const current = this.#current;
-    if (current !== null && current.usedSizeBytes + sizeBytes <= current.sizeBytes) return current;
-    return this.#openSegment(sizeBytes);
-  }
-
-  /** Opens the next segment, with room for a record of `recordSizeBytes`; the current one is sealed only then. */
-  #openSegment(recordSizeBytes: number): OpenSegment {
-    const { fileSystem, dir } = this.#settings;
-    const baseLsn = this.#nextLsn;
-    const current = this.#current;
-    if (current !== null && current.endLsn === current.baseLsn) {
-      this.#current = null;
-      this.#takeBackEmpty(current);
-    }
-    const header = this.#segmentHeader(baseLsn);
-    const name = segmentName(baseLsn);
-    let file: FileHandle;
+  #write(segment: ActiveSegment, bytes: Uint8Array, offset: number): void {
     try {
-      file = this.#allocator.take(header.length + recordSizeBytes);
+      segment.file.write(bytes, offset);
     } catch (cause) {
-      throw new WalFullError(`the next segment ${name} cannot be made`, cause);
-    }
-    try {
-      file.write(header, 0);
-      fileSystem.rename(file.path, `${dir}/${name}`);
-    } catch (cause) {
-      file.close();
-      if (fileSystem.exists(file.path)) fileSystem.unlink(file.path);
-      throw new WalWriteError(`segment ${name} cannot be begun`, cause);
-    }
-    this.#directoryDirty = true;
-    if (this.#current !== null) this.#seal();
-    const segment: OpenSegment = {
-      name,
-      baseLsn,
-      file,
-      sizeBytes: file.sizeBytes(),
-      usedSizeBytes: header.length,
-      endLsn: baseLsn,
-      before: {
-        prevChecksum: this.#prevChecksum,
-        previousBaseLsn: this.#previousBaseLsn,
-        gapBefore: this.#gapBefore,
-      },
-      sealed: false,
-      synced: false,
-    };
-    this.#segments.push(segment);
-    this.#current = segment;
-    this.#previousBaseLsn = baseLsn;
-    this.#gapBefore = null;
-    this.#prevChecksum = new DataView(header.buffer).getBigUint64(56, true);
-    this.#allocator.prepare();
-    return segment;
-  }
-
-  #segmentHeader(baseLsn: bigint): Uint8Array {
-    const metadata = encodeSegmentMeta({
-      recorder: this.#settings.recorder,
-      createdAt: new Date().toISOString(),
-      host: os.hostname(),
-      topics: this.#topics.map((entry, index) => ({ ...entry, rowsBefore: this.#rowsByTopic[index]! })),
-      streams: this.#settings.streamsSnapshot(),
-      previousBaseLsn: this.#previousBaseLsn,
-      groupEndLsn: this.#groupEnd.lsn,
-      gapBefore: this.#gapBefore,
-    });
-    return encodeSegmentHeader({ walId: this.walId, baseLsn, prevChecksum: this.#prevChecksum }, metadata);
-  }
-
-  /** Cuts the current segment to its used length; its rows stay to be synced. */
-  #seal(): void {
-    const segment = this.#current;
-    if (segment === null) return;
-    this.#current = null;
-    segment.sealed = true;
-    // Nothing is synced under this policy: the file is not kept open for it.
-    segment.synced = this.#settings.syncPolicy === 'none';
-    try {
-      segment.file.truncate(segment.usedSizeBytes);
-    } catch {
-      // The zeros stay: readers take them for the end all the same, and the sync tells whether the file is in order.
+      this.#segments.abandon(segment);
+      throw new WalWriteError(`write to ${segment.name} failed`, cause);
     }
   }
 
-  #syncFiles(): Promise<void> {
-    if (this.#queued !== null) return this.#queued;
-    if (this.#running === null) return this.#start();
-    this.#queued = this.#running.then(() => {
-      this.#queued = null;
-      return this.#start();
-    });
-    return this.#queued;
-  }
-
-  #start(): Promise<void> {
-    this.#running = this.#syncOnce().finally(() => {
-      this.#running = null;
-    });
-    return this.#running;
-  }
-
-  async #syncOnce(): Promise<void> {
+  async #syncFiles(): Promise<void> {
     const target = this.#groupEnd;
-    const sealedBefore = this.#segments.filter((segment) => segment.sealed);
-    let failing = '';
     try {
-      for (const segment of [...this.#segments]) {
-        if (segment.synced) continue;
-        failing = segment.name;
-        await segment.file.sync();
-      }
-      if (this.#directoryDirty) {
-        failing = this.#settings.dir;
-        this.#directoryDirty = false;
-        await this.#settings.fileSystem.syncDirectory(this.#settings.dir);
-      }
-    } catch (cause) {
-      throw this.#syncFailed(failing, cause);
+      await this.#segments.sync();
+    } catch (error) {
+      throw this.#syncFailed(error as SegmentSyncFailure);
     }
-    for (const segment of sealedBefore) segment.synced = true;
     if (target.lsn > this.#syncedLsn) this.#syncedLsn = target.lsn;
     this.#publish(target);
-    this.#forgetDurableSegments();
   }
 
   #publish(border: Border): void {
     if (border.lsn < this.#durable.lsn) return;
     this.#durable = border;
     this.#horizon.publish(border.lsn);
-  }
-
-  #forgetDurableSegments(): void {
-    const done = (segment: OpenSegment) => segment.synced && segment.endLsn <= this.#durable.lsn;
-    for (const segment of this.#segments.filter(done)) segment.file.close();
-    this.#segments = this.#segments.filter((segment) => !done(segment));
+    this.#segments.forgetBelow(border.lsn);
   }
 
   /**
-   * Nothing past the last good sync may ever count: the rows are cut off, so that no reader takes them for durable when
-   * the horizon moves past them, and the log goes back to the border before them.
+   * Nothing past the last good sync may ever count: the rows are cut off, so that no reader takes them for
+   * durable when the horizon moves past them, and the log goes back to the border before them.
    */
-  #syncFailed(failing: string, cause: unknown): WalSyncError {
+  #syncFailed({ failing, cause }: SegmentSyncFailure): WalSyncError {
     const border = this.#durable;
     const error = new WalSyncError(failing, border.lsn, this.#nextLsn - 1n, cause);
-    this.#current = null;
+    this.#lastRecord = null;
     try {
-      for (const segment of this.#segments) this.#cutVoid(segment, border);
+      this.#segments.rollBack(border.place, border.lsn, this.#nextLsn);
     } catch (failure) {
       this.#closed = new WalClosedError('rows of a failed sync cannot be cut off', failure);
     }
-    this.#segments = [];
-    if (this.#nextLsn > border.lsn) {
-      this.#gapBefore = { firstLsn: border.lsn, lastLsn: this.#nextLsn - 1n, reason: 'sync_failed' };
-    }
-    this.#prevChecksum = border.prevChecksum;
-    this.#previousBaseLsn = border.segment?.baseLsn ?? null;
-    if (border.segment !== null && border.segment.baseLsn === border.lsn) this.#takeBackEmpty(border.segment);
     this.#rowsByTopic = [...border.rowsByTopic];
     this.#groupEnd = this.#border();
     this.#settings.onSyncFailure(error);
@@ -436,31 +293,12 @@ export class Wal {
     return error;
   }
 
-  #cutVoid(segment: OpenSegment, border: Border): void {
-    if (segment.baseLsn >= border.lsn)
-      this.#settings.fileSystem.unlink(`${this.#settings.dir}/${segment.name}`);
-    else if (segment === border.segment) segment.file.truncate(border.offset);
-    segment.file.close();
-  }
-
-  /** Forgets a segment without rows: the next one has the same base LSN or covers its LSNs by a gap. */
-  #takeBackEmpty(segment: OpenSegment): void {
-    const { prevChecksum, previousBaseLsn, gapBefore } = segment.before;
-    this.#prevChecksum = prevChecksum;
-    this.#previousBaseLsn = previousBaseLsn;
-    const lastLsn = this.#gapBefore?.lastLsn ?? gapBefore?.lastLsn;
-    const first = gapBefore ?? this.#gapBefore;
-    this.#gapBefore = first === null || lastLsn === undefined ? null : { ...first, lastLsn };
-    if (!this.#segments.includes(segment)) return;
-    segment.file.close();
-    this.#segments = this.#segments.filter((other) => other !== segment);
-    this.#settings.fileSystem.unlink(`${this.#settings.dir}/${segment.name}`);
-  }
-
   #startTimer(): void {
+    const ignore = () => {
+      // onSyncFailure has told it; nobody waits for this promise.
+    };
     this.#timer = setInterval(() => {
-      // The failure has been told by onSyncFailure; nobody waits for this promise.
-      this.#syncFiles().catch(() => {});
+      this.#syncs.request().catch(ignore);
     }, this.#settings.syncIntervalMs);
     this.#timer.unref();
   }

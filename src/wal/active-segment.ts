@@ -1,0 +1,119 @@
+// A segment while the writer has it open, and the places in the log that the writer may go back to.
+
+import os from 'node:os';
+import type { FileHandle, FileSystem } from '../io/file-system.ts';
+import { WalFullError, WalWriteError } from './errors.ts';
+import { encodeSegmentHeader, segmentName } from './format.ts';
+import type { SegmentAllocator } from './segment-allocator.ts';
+import { encodeSegmentMeta, type LsnGap, type StreamPosition, type WalTopic } from './segment-meta.ts';
+
+/** What the next segment's header says about the log before it. */
+export interface Chain {
+  prevChecksum: bigint;
+  previousBaseLsn: bigint | null;
+  gapBefore: LsnGap | null;
+}
+
+export interface ActiveSegment {
+  name: string;
+  baseLsn: bigint;
+  file: FileHandle;
+  sizeBytes: number;
+  usedSizeBytes: number;
+  endLsn: bigint;
+  /** What its header says: taken back when the segment goes without having held a row. */
+  before: Chain;
+  headerChecksum: bigint;
+  sealed: boolean;
+  /** The end of a sealed segment has been synced. */
+  synced: boolean;
+}
+
+/** What the writer says about itself in a segment's header. */
+export interface SegmentStart {
+  recorder: string;
+  walId: bigint;
+  baseLsn: bigint;
+  groupEndLsn: bigint;
+  topics: readonly WalTopic[];
+  rowsByTopic: readonly bigint[];
+  streams: StreamPosition[];
+}
+
+/**
+ * Begins a segment with room for a record of `recordSizeBytes`: header into the page cache, then the name.
+ * Not durable before the file and the directory are synced. Throws WalFullError, WalWriteError.
+ */
+export function beginSegment(
+  { fileSystem, dir }: { fileSystem: FileSystem; dir: string },
+  start: SegmentStart,
+  chain: Chain,
+  allocator: SegmentAllocator,
+  recordSizeBytes: number,
+): ActiveSegment {
+  const { baseLsn } = start;
+  const name = segmentName(baseLsn);
+  const header = headerOf(start, chain);
+  let file: FileHandle;
+  try {
+    file = allocator.take(header.length + recordSizeBytes);
+  } catch (cause) {
+    throw new WalFullError(`the next segment ${name} cannot be made`, cause);
+  }
+  try {
+    file.write(header, 0);
+    fileSystem.rename(file.path, `${dir}/${name}`);
+  } catch (cause) {
+    file.close();
+    if (fileSystem.exists(file.path)) fileSystem.unlink(file.path);
+    throw new WalWriteError(`segment ${name} cannot be begun`, cause);
+  }
+  return {
+    name,
+    baseLsn,
+    file,
+    sizeBytes: file.sizeBytes(),
+    usedSizeBytes: header.length,
+    endLsn: baseLsn,
+    before: chain,
+    headerChecksum: new DataView(header.buffer).getBigUint64(56, true),
+    sealed: false,
+    synced: false,
+  };
+}
+
+function headerOf(start: SegmentStart, chain: Chain): Uint8Array {
+  const { walId, baseLsn } = start;
+  const metadata = encodeSegmentMeta({
+    recorder: start.recorder,
+    createdAt: new Date().toISOString(),
+    host: os.hostname(),
+    topics: start.topics.map((entry, index) => ({ ...entry, rowsBefore: start.rowsByTopic[index]! })),
+    streams: start.streams,
+    previousBaseLsn: chain.previousBaseLsn,
+    groupEndLsn: start.groupEndLsn,
+    gapBefore: chain.gapBefore,
+  });
+  return encodeSegmentHeader({ walId, baseLsn, prevChecksum: chain.prevChecksum }, metadata);
+}
+
+/**
+ * Cuts a segment to its used length, so that a reader finds its end and the rest of its blocks are given
+ * back.
+ */
+export function sealSegment(segment: ActiveSegment): void {
+  segment.sealed = true;
+  segment.file.truncate(segment.usedSizeBytes);
+}
+
+/**
+ * The chain as it was before a segment without rows. A gap that its header named goes on to the end of a
+ * later one, as no row lies between them.
+ */
+export function chainWithout(empty: ActiveSegment, chain: Chain): Chain {
+  const gapBefore =
+    empty.before.gapBefore === null || chain.gapBefore === null
+      ? (empty.before.gapBefore ?? chain.gapBefore)
+      : { ...empty.before.gapBefore, lastLsn: chain.gapBefore.lastLsn };
+  return { ...empty.before, gapBefore };
+}

@@ -1,0 +1,80 @@
+import { WalFormatError, WalMissingSegmentError } from './errors.ts';
+import type { Horizon } from './horizon.ts';
+import { moveAside, type RepairContext } from './recovery-repair.ts';
+import type { RecoveryOptions, RecoveryReport } from './recovery-report.ts';
+import { readTrimmedLsn } from './retention.ts';
+import { findRecord } from './segment-file.ts';
+import { missingSegments, type SurveyedSegment } from './survey.ts';
+
+/**
+ * Refuses segments of a newer format and of another WAL: both are an operator's mistake. Throws
+ * WalFormatError.
+ */
+export function refuseForeign(segments: readonly SurveyedSegment[], horizon: Horizon | null): void {
+  const future = segments.find((segment) => segment.fault === 'future_version');
+  if (future !== undefined) {
+    throw new WalFormatError(`segment ${future.name} is of a newer version of the format`, {
+      hint: 'use the version of the program that wrote it',
+    });
+  }
+  const readable = segments.filter((segment) => segment.header !== null);
+  const walId = horizon?.walId ?? readable[0]?.header?.walId;
+  const foreign = readable.find((segment) => segment.header?.walId !== walId);
+  if (foreign !== undefined) {
+    throw new WalFormatError(
+      `segment ${foreign.name} belongs to WAL ${foreign.header!.walId.toString(16)}, ` +
+        `the directory to ${walId!.toString(16)}`,
+      { hint: 'move the segment to the directory that it came from' },
+    );
+  }
+}
+
+/**
+ * Moves aside a last segment that was being born: it has no header and no record, nothing in it was ever
+ * durable. Returns the segments that remain.
+ */
+export function withoutUnborn(
+  context: RepairContext,
+  segments: SurveyedSegment[],
+  walId: bigint,
+  report: RecoveryReport,
+): SurveyedSegment[] {
+  const last = segments.at(-1);
+  if (last === undefined || last.fault === null || last.fault === 'wrong_name') return segments;
+  const file = context.fileSystem.open(`${context.dir}/${last.name}`, 'read');
+  const found = findRecord(file, 0, walId, last.baseLsn);
+  file.close();
+  const kind = found === null ? 'unborn_segment' : 'bad_segment_header';
+  const copiedTo = found === null ? moveAside(context, last.name) : null;
+  const place = { segment: last.name, offset: 0, firstLsn: last.baseLsn, lastLsn: last.baseLsn - 1n };
+  report.findings.push({ case: kind, reason: last.fault, copiedTo, ...place });
+  return found === null ? segments.slice(0, -1) : segments;
+}
+
+/** Reports segments that are not there, or throws WalMissingSegmentError when that is not allowed. */
+export function checkMissing(
+  options: RecoveryOptions,
+  segments: readonly SurveyedSegment[],
+  horizon: Horizon | null,
+  report: RecoveryReport,
+): void {
+  const trimmedLsn = readTrimmedLsn(options.fileSystem, options.dir);
+  const missing = missingSegments(segments, trimmedLsn);
+  const durableLsn = horizon?.durableLsn() ?? 0n;
+  if (segments.length === 0 && durableLsn > 0n) {
+    missing.push({ before: '(end)', firstLsn: trimmedLsn, lastLsn: durableLsn - 1n });
+  }
+  for (const { before, firstLsn, lastLsn } of missing) {
+    const message = `segments before ${before} are missing in ${options.dir}: rows ${firstLsn} to ${lastLsn}`;
+    if (!options.allowMissingSegments) throw new WalMissingSegmentError(message, firstLsn, lastLsn);
+    const finding = {
+      segment: before,
+      offset: 0,
+      reason: 'missing_segment',
+      firstLsn,
+      lastLsn,
+      copiedTo: null,
+    };
+    report.findings.push({ case: 'missing_segment', ...finding });
+  }
+}

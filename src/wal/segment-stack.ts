@@ -1,0 +1,172 @@
+// The segments that the writer has open: the current one, and those before it whose rows are not durable yet.
+//
+// Invariants: the file that a segment's header names as its predecessor is there; no two segments have the
+// same base LSN; a segment is closed and forgotten only when it is synced and all its rows are durable.
+
+import type { FileSystem } from '../io/file-system.ts';
+import {
+  type ActiveSegment,
+  beginSegment,
+  type Chain,
+  chainWithout,
+  type SegmentStart,
+  sealSegment,
+} from './active-segment.ts';
+import type { SegmentAllocator } from './segment-allocator.ts';
+
+/** A place behind a record. */
+export interface Place {
+  segment: ActiveSegment | null;
+  offset: number;
+  prevChecksum: bigint;
+}
+
+/** What a failed sync rejects with: the file or directory, and why. */
+export interface SegmentSyncFailure {
+  failing: string;
+  cause: unknown;
+}
+
+export interface StackSettings {
+  fileSystem: FileSystem;
+  dir: string;
+  syncPolicy: string;
+}
+
+export class SegmentStack {
+  readonly #settings: StackSettings;
+  readonly #allocator: SegmentAllocator;
+  /** By LSN; the current one is the last. */
+  #segments: ActiveSegment[] = [];
+  #current: ActiveSegment | null = null;
+  #chain: Chain;
+  #directoryDirty = true;
+
+  constructor(settings: StackSettings, allocator: SegmentAllocator, chain: Chain) {
+    this.#settings = settings;
+    this.#allocator = allocator;
+    this.#chain = chain;
+  }
+
+  /** Checksum that the next record or segment names as its predecessor. */
+  get prevChecksum(): bigint {
+    return this.#chain.prevChecksum;
+  }
+
+  set prevChecksum(value: bigint) {
+    this.#chain = { ...this.#chain, prevChecksum: value };
+  }
+
+  /** Bytes left in the current segment. */
+  get roomSizeBytes(): number {
+    const current = this.#current;
+    return current === null ? 0 : current.sizeBytes - current.usedSizeBytes;
+  }
+
+  /** The end of what was appended. */
+  place(): Place {
+    const segment = this.#current;
+    return { segment, offset: segment?.usedSizeBytes ?? 0, prevChecksum: this.#chain.prevChecksum };
+  }
+
+  /**
+   * The current segment when `sizeBytes` more fit, or a new one; the current one is sealed only when there is
+   * a new one. Throws WalFullError, WalWriteError.
+   */
+  withRoom(sizeBytes: number, start: () => SegmentStart): ActiveSegment {
+    const current = this.#current;
+    if (current !== null && sizeBytes <= this.roomSizeBytes) return current;
+    // A record that is larger than a segment gets one of its own; the empty one would have the same name.
+    if (current !== null && current.endLsn === current.baseLsn) this.#dropEmpty(current);
+    const segment = beginSegment(this.#settings, start(), this.#chain, this.#allocator, sizeBytes);
+    this.#directoryDirty = true;
+    this.seal();
+    this.#segments.push(segment);
+    this.#current = segment;
+    this.#chain = { prevChecksum: segment.headerChecksum, previousBaseLsn: segment.baseLsn, gapBefore: null };
+    this.#allocator.prepare();
+    return segment;
+  }
+
+  /** Ends the current segment; its rows stay to be synced. */
+  seal(): void {
+    const segment = this.#current;
+    if (segment === null) return;
+    this.#current = null;
+    // Nothing is synced under this policy: the file is not kept open for it.
+    segment.synced = this.#settings.syncPolicy === 'none';
+    sealSegment(segment);
+  }
+
+  /** Ends a segment that could not be written to; its rows stay to be synced. */
+  abandon(segment: ActiveSegment): void {
+    this.seal();
+    if (segment.endLsn === segment.baseLsn) this.#dropEmpty(segment);
+  }
+
+  /**
+   * Syncs everything that was appended before the call, off the event loop. Rejects with SegmentSyncFailure;
+   * call `rollBack` then.
+   */
+  async sync(): Promise<void> {
+    const sealed = this.#segments.filter((segment) => segment.sealed);
+    let failing = '';
+    try {
+      for (const segment of [...this.#segments]) {
+        failing = segment.name;
+        if (!segment.synced) await segment.file.sync();
+      }
+      if (this.#directoryDirty) {
+        failing = this.#settings.dir;
+        this.#directoryDirty = false;
+        await this.#settings.fileSystem.syncDirectory(this.#settings.dir);
+      }
+    } catch (cause) {
+      throw { failing, cause } satisfies SegmentSyncFailure;
+    }
+    for (const segment of sealed) segment.synced = true;
+  }
+
+  /** Closes the segments that are synced and hold no row at or past `durableLsn`. */
+  forgetBelow(durableLsn: bigint): void {
+    const done = (segment: ActiveSegment) => segment.synced && segment.endLsn <= durableLsn;
+    for (const segment of this.#segments.filter(done)) segment.file.close();
+    this.#segments = this.#segments.filter((segment) => !done(segment));
+  }
+
+  /**
+   * Cuts off all rows from `lsn`, which lies at `place`, to `nextLsn`, and closes all files. The next
+   * segment's header says that these LSNs are void: a cut that a power loss undoes does not bring the rows
+   * back.
+   */
+  rollBack(place: Place, lsn: bigint, nextLsn: bigint): void {
+    const { segment, prevChecksum } = place;
+    const gapBefore =
+      nextLsn === lsn ? null : { firstLsn: lsn, lastLsn: nextLsn - 1n, reason: 'sync_failed' };
+    this.#chain = { prevChecksum, previousBaseLsn: segment?.baseLsn ?? null, gapBefore };
+    if (segment !== null && segment.baseLsn === lsn) this.#chain = chainWithout(segment, this.#chain);
+    const open = this.#segments;
+    this.#segments = [];
+    this.#current = null;
+    for (const other of open) {
+      if (other.baseLsn >= lsn) this.#settings.fileSystem.unlink(`${this.#settings.dir}/${other.name}`);
+      else if (other === segment) other.file.truncate(place.offset);
+      other.file.close();
+    }
+  }
+
+  /** Closes all files. */
+  close(): void {
+    for (const segment of this.#segments) segment.file.close();
+    this.#segments = [];
+    this.#current = null;
+  }
+
+  #dropEmpty(segment: ActiveSegment): void {
+    this.#chain = chainWithout(segment, this.#chain);
+    if (this.#current === segment) this.#current = null;
+    this.#segments = this.#segments.filter((other) => other !== segment);
+    this.#settings.fileSystem.unlink(`${this.#settings.dir}/${segment.name}`);
+    segment.file.close();
+  }
+}

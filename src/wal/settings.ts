@@ -1,0 +1,28 @@
+import type { FileSystem } from '../io/file-system.ts';
+import type { WalSyncError } from './errors.ts';
+import type { StreamPosition, WalTopic } from './segment-meta.ts';
+
+/**
+ * `group`: durable means synced. `interval`: durable means written, and a sync runs each `syncIntervalMs`.
+ * `none`: durable means written; only open and close sync.
+ */
+export type SyncPolicy = 'group' | 'interval' | 'none';
+
+/** Settings of an open WAL; `openWal` has the defaults. */
+export interface WalSettings {
+  dir: string;
+  recorder: string;
+  topics: readonly WalTopic[];
+  fileSystem: FileSystem;
+  segmentSizeBytes: number;
+  syncPolicy: SyncPolicy;
+  syncIntervalMs: number;
+  /**
+   * Positions of the sessions that may resume, over all blocks appended so far; asked when a segment begins.
+   */
+  streamsSnapshot: () => StreamPosition[];
+  /** `writable` or `allocationError` may have changed. */
+  onStateChange: () => void;
+  /** Called at once when a sync fails, before the promise of `sync` rejects and before the next append. */
+  onSyncFailure: (error: WalSyncError) => void;
+}
