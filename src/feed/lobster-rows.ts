@@ -1,0 +1,156 @@
+// LOBSTER records to rows of orders, fills and market_data.
+
+import { parseDecimal } from './decimal.ts';
+import type { FeedEvent } from './event.ts';
+import { BadLineError } from './line-source.ts';
+import type { DayClock } from './wall-clock.ts';
+
+const PRICE_SCALE = 5;
+const KIND_SNAPSHOT = 4;
+const NS_PER_DAY = 86_400_000_000_000n;
+const Status = { unknown: 0, accepted: 2, partiallyFilled: 3, filled: 4, cancelled: 6, replaced: 7 } as const;
+const Liquidity = { maker: 1, auction: 3, hidden: 4 } as const;
+const HALT_REASONS: Record<string, string> = {
+  '-1': 'halted',
+  '0': 'quoting_resumed',
+  '1': 'trading_resumed',
+};
+const LIMIT_ORDER = 1;
+const EQUITY = 1;
+/** Price of a level that is not there, in 1/10,000. */
+const DUMMY_PRICE = 9_999_999_999n * 100_000n;
+
+/** What all rows of a pair of files share. */
+export interface LobsterInstrument {
+  symbol: string;
+  /** Prefix of the fill ids, which LOBSTER has not: symbol, date, number of the execution in the file. */
+  fillPrefix: string;
+  clock: DayClock;
+}
+
+export interface ReadMessage {
+  time: bigint;
+  events: FeedEvent[];
+}
+
+/** Reads messages in order; keeps what is left of each order that it saw being made. */
+export function createMessageReader(instrument: LobsterInstrument): { read(fields: string[]): ReadMessage } {
+  const open = new Map<string, bigint>();
+  let executions = 0;
+  const { symbol } = instrument;
+
+  /** What is left of the order after `size` is gone; null where its beginning was not seen. */
+  const reduce = (orderId: string, size: bigint): bigint | null => {
+    const before = open.get(orderId);
+    if (before === undefined) return null;
+    const rest = before - size;
+    if (rest > 0n) open.set(orderId, rest);
+    else open.delete(orderId);
+    return rest;
+  };
+
+  const statusOf = (type: string, orderId: string, size: bigint): { status: number; reason?: string } => {
+    switch (type) {
+      case '1':
+        open.set(orderId, size);
+        return { status: Status.accepted };
+      case '2':
+        reduce(orderId, size);
+        return { status: Status.replaced, reason: 'partial_cancel' };
+      case '3':
+        open.delete(orderId);
+        return { status: Status.cancelled };
+      case '4':
+        return { status: reduce(orderId, size) === 0n ? Status.filled : Status.partiallyFilled };
+      case '5':
+        return { status: Status.partiallyFilled };
+      case '6':
+        return { status: Status.filled, reason: 'cross' };
+      default:
+        return { status: Status.unknown };
+    }
+  };
+
+  return {
+    read(fields) {
+      const [seconds = '', type = '', orderId = '', sizeText = '', priceText = '', direction = ''] = fields;
+      if (fields.length < 6 || fields.length > 7 || !/^[1-7]$/.test(type))
+        throw new BadLineError('expected seconds,type 1 to 7,order id,size,price,direction');
+      const side = sideOf(direction);
+      const timeOfDay = parseDecimal(seconds);
+      if (timeOfDay < 0n || timeOfDay > NS_PER_DAY)
+        throw new BadLineError(`"${seconds}" is no time of day in s`);
+      const time = instrument.clock(timeOfDay);
+      const size = parseDecimal(sizeText);
+      const order = { order_id: orderId, symbol, exchange: 'NASDAQ', exch_ts: time };
+      if (type === '7') {
+        const reason = HALT_REASONS[priceText] ?? `halt_${priceText}`;
+        return { time, events: [{ topic: 'orders', eventTimeNs: time, row: { ...order, reason } }] };
+      }
+      const price = parseDecimal(priceText, PRICE_SCALE);
+      const executed = type === '4' || type === '5' || type === '6';
+      const row = {
+        ...order,
+        side,
+        order_type: LIMIT_ORDER,
+        ...statusOf(type, orderId, size),
+        price,
+        qty: size,
+        filled_qty: executed ? size : 0n,
+      };
+      const events: FeedEvent[] = [{ topic: 'orders', eventTimeNs: time, row }];
+      if (executed) {
+        executions++;
+        const fill = {
+          fill_id: `${instrument.fillPrefix}-${executions}`,
+          order_id: orderId,
+          symbol,
+          exchange: 'NASDAQ',
+          side,
+          liquidity: type === '4' ? Liquidity.maker : type === '5' ? Liquidity.hidden : Liquidity.auction,
+          price,
+          qty: size,
+          match_ts: time,
+        };
+        events.push({ topic: 'fills', eventTimeNs: time, row: fill });
+      }
+      return { time, events };
+    },
+  };
+}
+
+function sideOf(direction: string): number {
+  if (direction === '1') return 1;
+  if (direction === '-1') return 2;
+  if (direction === '0') return 0;
+  throw new BadLineError(`direction is "${direction}"; expected 1 or -1`);
+}
+
+/** Row of the whole book after a message; levels that are not there (price ±9999999999, size 0) are left out. */
+export function bookRow(
+  fields: string[],
+  instrument: LobsterInstrument,
+  time: bigint,
+): Record<string, unknown> {
+  if (fields.length === 0 || fields.length % 4 !== 0)
+    throw new BadLineError(
+      `${fields.length} fields; expected four a level: ask price, ask size, bid price, bid size`,
+    );
+  const row: Record<string, bigint[]> = { bid_prices: [], bid_sizes: [], ask_prices: [], ask_sizes: [] };
+  for (let i = 0; i < fields.length; i += 2) {
+    const price = parseDecimal(fields[i]!, PRICE_SCALE);
+    const size = parseDecimal(fields[i + 1]!);
+    if (size === 0n && (price >= DUMMY_PRICE || price <= -DUMMY_PRICE)) continue;
+    const side = i % 4 === 0 ? 'ask' : 'bid';
+    row[`${side}_prices`]!.push(price);
+    row[`${side}_sizes`]!.push(size);
+  }
+  return {
+    symbol: instrument.symbol,
+    exchange: 'NASDAQ',
+    instrument_type: EQUITY,
+    kind: KIND_SNAPSHOT,
+    exch_ts: time,
+    ...row,
+  };
+}
