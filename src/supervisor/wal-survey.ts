@@ -3,10 +3,14 @@
 
 import type { FileSystem } from '../io/file-system.ts';
 import { type CursorDamage, createCursor } from '../wal/cursor.ts';
-import { endLsn, segmentsAmong } from '../wal/format.ts';
+import { WalFormatError } from '../wal/errors.ts';
+import { endLsn } from '../wal/format.ts';
 import { openHorizon } from '../wal/horizon.ts';
-import { openSegmentFile, type SegmentFile } from '../wal/segment-file.ts';
+import { readTrimmedLsn } from '../wal/retention.ts';
+import { openSegmentFile } from '../wal/segment-file.ts';
+import type { SegmentMeta } from '../wal/segment-meta.ts';
 import { scanSegment } from '../wal/segment-scan.ts';
+import { missingSegments, type SurveyedSegment, surveySegments } from '../wal/survey.ts';
 
 /** LSNs that follow each other without a gap: `firstLsn` to `firstLsn + rowCount - 1`. */
 export interface LsnRun {
@@ -40,32 +44,33 @@ export interface WalSurvey {
 }
 
 /**
- * Counts the WAL in `dir` up to its durable horizon; null when there is no segment. Throws WalFormatError.
+ * Counts the WAL in `dir` up to its durable horizon; null when there is no segment. Throws WalFormatError
+ * when no segment can be read.
  */
 export function surveyWal(fileSystem: FileSystem, dir: string): WalSurvey | null {
-  const segments = fileSystem.exists(dir) ? segmentsAmong(fileSystem.list(dir)) : [];
-  const oldest = segments[0];
-  if (oldest === undefined) return null;
-  const first = openSegmentFile(fileSystem, dir, oldest.baseLsn);
-  first.file.close();
+  const segments = fileSystem.exists(dir) ? surveySegments(fileSystem, dir) : [];
+  if (segments.length === 0) return null;
+  const first = segments.find((segment) => segment.header !== null);
+  if (first?.header == null || first.meta === null) {
+    throw new WalFormatError(`no segment in ${dir} has a valid header`);
+  }
+  const { walId } = first.header;
   const horizon = openHorizon(fileSystem, dir);
   const durableLsn =
-    horizon?.walId === first.header.walId
-      ? horizon.durableLsn()
-      : intactEnd(fileSystem, dir, segments.at(-1)!.baseLsn);
+    horizon?.walId === walId ? horizon.durableLsn() : intactEnd(fileSystem, dir, segments.at(-1)!.baseLsn);
   const survey: WalSurvey = {
-    walId: first.header.walId,
+    walId,
     recorder: first.meta.recorder,
-    firstLsn: oldest.baseLsn,
+    firstLsn: first.baseLsn,
     endLsn: durableLsn,
-    topics: trimmedCounts(first),
-    damages: [],
+    topics: trimmedCounts(first.meta),
+    damages: damagedBefore(segments, first, readTrimmedLsn(fileSystem, dir)),
   };
   const cursor = createCursor({
     fileSystem,
     dir,
     durableLsn: () => durableLsn,
-    fromLsn: oldest.baseLsn,
+    fromLsn: first.baseLsn,
     topic: null,
     onDamage: (damage) => survey.damages.push(damage),
   });
@@ -96,7 +101,23 @@ function intactEnd(fileSystem: FileSystem, dir: string, baseLsn: bigint): bigint
   }
 }
 
-function trimmedCounts({ meta }: SegmentFile): Map<string, TopicSurvey> {
+/** Segments before the first readable one that are missing or have no valid header. */
+function damagedBefore(
+  segments: readonly SurveyedSegment[],
+  first: SurveyedSegment,
+  trimmedLsn: bigint,
+): CursorDamage[] {
+  const lastLsn = first.baseLsn - 1n;
+  const unreadable = segments[0]!;
+  const place = { segment: unreadable.name, offset: 0, topic: null };
+  if (unreadable !== first) {
+    return [{ ...place, firstLsn: unreadable.baseLsn, lastLsn, reason: 'bad_segment_header' }];
+  }
+  const missing = missingSegments([first], trimmedLsn);
+  return missing.map((range) => ({ ...place, firstLsn: range.firstLsn, lastLsn, reason: 'missing_segment' }));
+}
+
+function trimmedCounts(meta: SegmentMeta): Map<string, TopicSurvey> {
   const topics = new Map<string, TopicSurvey>();
   for (const entry of meta.topics) topicOf(topics, entry).trimmedRows = Number(entry.rowsBefore);
   return topics;
