@@ -39,6 +39,24 @@ test('data outlives a stop and a kill; a killed server comes back on its port', 
   await again.close();
 }, 30_000);
 
+test('a deduplication token is remembered over a kill', async () => {
+  const server = await startTestServer();
+  await ask(
+    server.url,
+    `CREATE TABLE once (n UInt64) ENGINE = MergeTree ORDER BY n
+     SETTINGS non_replicated_deduplication_window = 10`,
+  );
+  const insert = () =>
+    ask(server.url, "INSERT INTO once SETTINGS insert_deduplication_token = 'a' FORMAT TSV\n1\n2\n");
+  expect(await insert()).toBe('');
+  const { pid } = server;
+  process.kill(pid, 'SIGKILL');
+  while (server.pid === pid) await Bun.sleep(20);
+  expect(await insert()).toBe('');
+  expect(await ask(server.url, 'SELECT count() FROM once')).toBe('2');
+  await server.close();
+}, 30_000);
+
 test('a server that cannot stay up is given up', async () => {
   const path = mkdtempSync(join(tmpdir(), 'recorder-clickhouse-'));
   const command = ['bash', '-c', 'exit 7'];
