@@ -67,7 +67,8 @@ export class BlockFormatError extends RecorderError {
   }
 }
 
-const padded = (sizeBytes: number) => (sizeBytes + 7) & ~7;
+/** Rounded up to 8; not by bit operations, because a damaged payload may claim more than 2^31 bytes. */
+const padded = (sizeBytes: number) => Math.ceil(sizeBytes / 8) * 8;
 
 function streamTableSizeBytes(streams: StreamName[]): number {
   return streams.reduce((sum, { source, session }) => sum + 4 + source.length + session.length, 0);
