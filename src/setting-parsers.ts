@@ -64,7 +64,7 @@ export function httpPort(value: string): number {
       `ClickHouse's HTTP port, usually 8123: ${value} is its native protocol, use ${http}`,
     );
   }
-  return integer(1, 65535, 'port')(value);
+  return integer(0, 65_535, 'port')(value);
 }
 
 export function hostList(value: string): string[] {

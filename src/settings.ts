@@ -162,7 +162,13 @@ export const settings = {
     hostList,
     'host, or https:// address, or a comma-separated list of them',
   ),
-  clickhousePort: setting('HFT_CLICKHOUSE_PORT', 'PORT', '8123', httpPort, 'HTTP port of ClickHouse'),
+  clickhousePort: setting(
+    'HFT_CLICKHOUSE_PORT',
+    'PORT',
+    '8123',
+    httpPort,
+    'HTTP port of ClickHouse; with --embedded its own, 0: any free one',
+  ),
   clickhouseUser: setting('HFT_CLICKHOUSE_USER', 'USER', 'default', nonEmpty, 'user at ClickHouse'),
   clickhousePassword: {
     ...setting('HFT_CLICKHOUSE_PASSWORD', 'PASSWORD', '', text, 'password at ClickHouse'),
@@ -188,6 +194,13 @@ export const settings = {
     '30000',
     milliseconds(100, 3_600_000),
     'time for one request to ClickHouse',
+  ),
+  embeddedPath: setting(
+    'HFT_EMBEDDED_PATH',
+    'DIR',
+    '.clickhouse',
+    nonEmpty,
+    'data directory of the embedded ClickHouse',
   ),
   flushRows: setting(
     'HFT_FLUSH_ROWS',

@@ -35,6 +35,8 @@ export interface Stream {
   /** Datagrams bring it: their sender cannot be held back */
   isDatagram: boolean;
   receivedSeq: number;
+  /** Highest number that the last capture covered */
+  capturedSeq: number;
   durableSeq: number;
   holes: SequenceRange[];
   /** Connections and sequencers that send on it now */
@@ -144,6 +146,7 @@ export class StreamTable {
    */
   capture(): StreamCapture {
     const positions = Array.from(this.#dirty, (stream) => ({ stream, seq: ackableSeq(stream) }));
+    for (const { stream, seq } of positions) stream.capturedSeq = seq;
     this.#dirty.clear();
     return positions;
   }
@@ -166,16 +169,20 @@ export class StreamTable {
       const stream = this.#byName.get(nameKey(source, session)) ?? this.#add(source, session, true);
       stream.receivedSeq = lastSeq;
       stream.holes = (holes ?? []).map((hole) => ({ ...hole }));
-      stream.durableSeq = ackableSeq(stream);
+      stream.capturedSeq = ackableSeq(stream);
+      stream.durableSeq = stream.capturedSeq;
     }
     this.#forgetSome();
   }
 
-  /** Durable positions of the streams that may be resumed, most recently used last. */
+  /**
+   * Positions of the streams that may be resumed as the last capture saw them, most recently used last: what a WAL
+   * segment says of the rows before it, which are appended but need not be durable yet.
+   */
   snapshot(): StreamPosition[] {
     const positions: StreamPosition[] = [];
-    for (const { source, session, resumable, durableSeq } of this.#byName.values()) {
-      if (resumable && durableSeq > 0) positions.push({ source, session, lastSeq: durableSeq });
+    for (const { source, session, resumable, capturedSeq } of this.#byName.values()) {
+      if (resumable && capturedSeq > 0) positions.push({ source, session, lastSeq: capturedSeq });
     }
     return positions;
   }
@@ -191,6 +198,7 @@ export class StreamTable {
       resumable,
       isDatagram: false,
       receivedSeq: 0,
+      capturedSeq: 0,
       durableSeq: 0,
       holes: [],
       holders: 0,

@@ -1,0 +1,119 @@
+// `recorder serve`: the recorder itself, until it is asked to stop.
+
+import type { Command } from 'commander';
+import { type EmbeddedServer, startEmbedded } from '../clickhouse/child.ts';
+import { type Config, isClickhouseOn } from '../config.ts';
+import { createLogger, type Logger } from '../log.ts';
+import { type Recorder, type StopResult, startRecorder } from '../supervisor/recorder.ts';
+import {
+  addSettingFlags,
+  configOf,
+  printLine,
+  reportFailure,
+  toJson,
+  warnUnknownVariables,
+} from './options.ts';
+
+interface ServeOptions {
+  embedded?: boolean;
+  json?: boolean;
+}
+
+/** Resolves with the signal's name; a second signal while the first is worked on ends the process at once. */
+function stopSignal(logger: Logger): Promise<string> {
+  return new Promise((resolve) => {
+    let asked = false;
+    const onSignal = (name: string) => {
+      if (asked) {
+        logger.warn(`${name} again: stopping at once; what is not delivered is in the WAL`);
+        process.exit(130);
+      }
+      asked = true;
+      resolve(name);
+    };
+    process.on('SIGTERM', () => onSignal('SIGTERM'));
+    process.on('SIGINT', () => onSignal('SIGINT'));
+  });
+}
+
+/** Starts the embedded server where it is asked for; the returned configuration points to it. */
+async function withEmbedded(
+  config: Config,
+  logger: Logger,
+): Promise<{ config: Config; server: EmbeddedServer }> {
+  const server = await startEmbedded({
+    path: config.embeddedPath,
+    port: config.clickhousePort,
+    onEvent: ({ kind, message }) => (kind === 'restarted' ? logger.warn(message) : logger.error(message)),
+  });
+  logger.info(`embedded ClickHouse ${server.version} on ${server.url}, data in ${config.embeddedPath}`);
+  const atServer = { clickhouseHosts: [server.url], clickhousePort: server.port };
+  return { config: { ...config, ...atServer }, server };
+}
+
+function describeMode(config: Config, clickhouse: boolean): string {
+  if (config.mode === 'wal_first')
+    return 'mode wal_first: rows go to the WAL only, `recorder load` delivers them';
+  if (clickhouse)
+    return `mode direct: rows go to ClickHouse database ${config.clickhouseDatabase} as ${config.clickhouseFormat}`;
+  return 'ClickHouse is off: rows go to the WAL only (--embedded or HFT_CLICKHOUSE_HOST turns it on)';
+}
+
+function describeStop({ durable, undelivered }: StopResult): string[] {
+  const lines: string[] = [];
+  if (!durable)
+    lines.push(
+      'the disk did not take all rows: what was not acknowledged is lost unless its producer sends it again',
+    );
+  for (const { topic, rows } of undelivered?.left ?? []) {
+    lines.push(`${rows} rows of ${topic} are left in the WAL; the next start delivers them`);
+  }
+  return lines;
+}
+
+async function serve(config: Config, embedded: boolean, logger: Logger): Promise<StopResult> {
+  const asked = stopSignal(logger);
+  const clickhouse = isClickhouseOn(config, embedded);
+  logger.info(describeMode(config, clickhouse));
+  let server: EmbeddedServer | null = null;
+  let recorder: Recorder;
+  let effective = config;
+  if (embedded && clickhouse) ({ config: effective, server } = await withEmbedded(config, logger));
+  try {
+    recorder = await startRecorder(effective, clickhouse && config.mode === 'direct', logger);
+  } catch (error) {
+    await server?.stop();
+    throw error;
+  }
+  logger.info('ready');
+  logger.info(`${await asked}: draining, at most ${config.drainTimeoutMs} ms`);
+  const result = await recorder.stop(config.drainTimeoutMs);
+  await server?.stop();
+  const lines = describeStop(result);
+  for (const line of lines) logger.warn(line);
+  logger.info(lines.length === 0 ? 'stopped, nothing left to deliver' : 'stopped');
+  return result;
+}
+
+/** Adds `recorder serve`. */
+export function registerServe(program: Command): void {
+  const command = program
+    .command('serve')
+    .description('record what producers send, and deliver it to ClickHouse')
+    .option('--embedded', 'start, supervise and stop an embedded ClickHouse server and deliver to it')
+    .option('--json', 'print one JSON object as the last line');
+  addSettingFlags(command).action(async (options: ServeOptions) => {
+    try {
+      const config = configOf(command);
+      const logger = createLogger('recorder', config.logLevel);
+      warnUnknownVariables(logger);
+      const result = await serve(config, options.embedded === true, logger);
+      if (options.json === true) printLine(toJson(result));
+      // The engine's and the client's sockets must not keep a drained process alive.
+      process.exit(0);
+    } catch (error) {
+      reportFailure(error, options.json === true);
+      process.exit(1);
+    }
+  });
+}

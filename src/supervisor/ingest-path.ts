@@ -1,0 +1,185 @@
+// The ingest half of the recorder: frames in, durable rows and acknowledgements out.
+//
+// Invariants
+// - A position is captured only when every row accepted so far lies in the WAL, and acknowledged only after the sync
+//   that covers it.
+// - Refused frames are in the quarantine, synced, before their sequence numbers are acknowledged.
+// - While more than limits.unsyncedBytes wait for the disk, stream producers are paused: the kernel holds them back.
+//
+// Life cycle: openIngestPath recovers the WAL → frames through `ingest` → flush → close.
+
+import type { Config } from '../config.ts';
+import { realFileSystem } from '../io/real-file-system.ts';
+import { limits } from '../limits.ts';
+import type { Logger } from '../log.ts';
+import { NO_STREAM } from '../net/frame-sink.ts';
+import { type StreamCapture, type StreamPosition, StreamTable } from '../net/session.ts';
+import { createExtractor, type Extract } from '../schema/extractor.ts';
+import { createGeneric } from '../schema/generic.ts';
+import type { TopicModel } from '../schema/model.ts';
+import { generatedClassOf, topics } from '../schema/registry.ts';
+import { openWal } from '../wal/open.ts';
+import type { Wal } from '../wal/writer.ts';
+import { createGapRecorder } from './gap-rows.ts';
+import { GroupCommit } from './group-commit.ts';
+import { Ingest, type RefusedFrame } from './ingest.ts';
+import { Quarantine } from './quarantine.ts';
+import { logRecovery } from './recovery-log.ts';
+import { StreamRecovery } from './stream-recovery.ts';
+
+/** The stream producers, as far as this half has to do with them. */
+export interface Producers {
+  pause(): void;
+  resume(): void;
+  sendAcks(): void;
+}
+
+interface Capture {
+  streams: StreamCapture;
+  appendedBytes: number;
+}
+
+/** Opens the WAL and everything before it; throws the errors of openWal. `datagramSources`: names of the UDP feeds. */
+export async function openIngestPath(
+  config: Config,
+  datagramSources: readonly string[],
+  logger: Logger,
+): Promise<IngestPath> {
+  const streams = new StreamTable(limits.rememberedSessions);
+  const recovery = new StreamRecovery();
+  let path: IngestPath | null = null;
+  const wal = await openWal({
+    dir: config.walDir,
+    recorder: config.recorderId,
+    topics,
+    segmentSizeBytes: config.walSegmentBytes,
+    syncPolicy: config.walSync,
+    syncIntervalMs: config.walSyncIntervalMs,
+    streamsSnapshot: () => streams.snapshot().map(toWalPosition),
+    onRecoveredStreams: (positions) => recovery.streams(positions),
+    onRecoveredBlock: (header, payload, topic) => recovery.block(header, payload, topic),
+    onStateChange: () => path?.commit.request(),
+    onSyncFailure: (error) => logger.error({ code: error.code }, error.message),
+  });
+  logRecovery(logger, config.walDir, wal.recovery);
+  streams.restore(recovery.positions());
+  path = new IngestPath(config, wal, streams, new Set(datagramSources), logger);
+  return path;
+}
+
+export class IngestPath {
+  readonly wal: Wal;
+  readonly streams: StreamTable;
+  readonly ingest: Ingest;
+  readonly quarantine: Quarantine;
+  readonly commit: GroupCommit<Capture>;
+  #producers: Producers | null = null;
+  #paused = false;
+  #appendedBytes = 0;
+  #durableBytes = 0;
+
+  constructor(
+    config: Config,
+    wal: Wal,
+    streams: StreamTable,
+    datagramSources: ReadonlySet<string>,
+    logger: Logger,
+  ) {
+    this.wal = wal;
+    this.streams = streams;
+    this.quarantine = new Quarantine({
+      directory: config.walDir,
+      fileSystem: realFileSystem,
+      maxBytes: config.quarantineMaxBytes,
+    });
+    this.ingest = new Ingest({
+      topics,
+      batchRows: config.batchRows,
+      createExtract: config.schemaExtract ? createExtractor : createGenericExtract,
+      append: (block) => {
+        wal.append(block);
+        this.#appendedBytes += block.payloadSizeBytes;
+      },
+      streamName: (streamId) => {
+        const stream = streams.get(streamId)!;
+        return { source: stream.sourceBytes, session: stream.sessionBytes };
+      },
+      isDatagram: (streamId) => datagramSources.has(streams.get(streamId)?.source ?? ''),
+      quarantine: (frame) => this.#keepRefused(frame),
+      gap: (event) => recordGap(event),
+      pending: () => {
+        this.#regulate();
+        this.commit.request();
+      },
+    });
+    const recordGap = createGapRecorder(this.ingest, logger);
+    this.commit = new GroupCommit<Capture>({
+      intervalMs: 0,
+      seal: () => this.#seal(),
+      sync: async () => {
+        await this.quarantine.sync();
+        await wal.sync();
+      },
+      durable: (capture) => this.#durable(capture),
+      failed: (capture) => streams.giveBack(capture.streams),
+    });
+  }
+
+  /** Sets who is paused when the disk does not keep up, and who gets the acknowledgements. */
+  attach(producers: Producers): void {
+    this.#producers = producers;
+    if (this.#paused) producers.pause();
+  }
+
+  /** Makes everything durable that was received; false where the disk did not take it within `deadlineMs`. */
+  flush(deadlineMs: number): Promise<boolean> {
+    return this.commit.flush(deadlineMs);
+  }
+
+  /** Closes quarantine and WAL. */
+  async close(): Promise<void> {
+    this.commit.stop();
+    this.quarantine.close();
+    await this.wal.close();
+  }
+
+  #seal(): Capture | null {
+    this.quarantine.write();
+    const sealed = this.ingest.seal();
+    this.#regulate();
+    if (!sealed) return null;
+    this.wal.endGroup();
+    return { streams: this.streams.capture(), appendedBytes: this.#appendedBytes };
+  }
+
+  #durable(capture: Capture): void {
+    this.#durableBytes = capture.appendedBytes;
+    this.streams.markDurable(capture.streams);
+    this.#producers?.sendAcks();
+    this.#regulate();
+  }
+
+  #regulate(): void {
+    const waitingBytes = this.#appendedBytes - this.#durableBytes + this.ingest.bufferedBytes();
+    if (!this.#paused && waitingBytes > limits.unsyncedBytes) {
+      this.#paused = true;
+      this.#producers?.pause();
+    } else if (this.#paused && waitingBytes < limits.unsyncedBytes / 2) {
+      this.#paused = false;
+      this.#producers?.resume();
+    }
+  }
+
+  #keepRefused(frame: RefusedFrame): void {
+    const stream = frame.streamId === NO_STREAM ? undefined : this.streams.get(frame.streamId);
+    this.quarantine.keep({ ...frame, source: stream?.source ?? '', session: stream?.session ?? '' });
+  }
+}
+
+function createGenericExtract(model: TopicModel): Extract {
+  return createGeneric(model, generatedClassOf(model));
+}
+
+function toWalPosition({ source, session, lastSeq }: StreamPosition) {
+  return { source: Buffer.from(source), session: Buffer.from(session), lastSeq: BigInt(lastSeq) };
+}

@@ -1,0 +1,161 @@
+// The recorder: wires the stages. Read this first.
+//
+//   listeners ─▶ framing, sessions ─▶ extractor ─▶ batches ─▶ WAL ─(sync)─▶ acks        ingest-path.ts
+//                                                              │
+//                                        flusher (Worker) ◀────┘ durable rows ─▶ ClickHouse
+//
+// Invariants
+// - Nothing goes from the listeners to ClickHouse but through the WAL.
+// - The flusher has a thread of its own: what ClickHouse does cannot hold up the ingest thread.
+//
+// Life cycle: startRecorder recovers the WAL, then opens the listeners; stop() drains: no further input, everything
+// received is made durable and acknowledged, what ClickHouse takes within the deadline is delivered, the rest stays in
+// the WAL for the next start.
+
+import type { Config } from '../config.ts';
+import { realFileSystem } from '../io/real-file-system.ts';
+import type { Logger } from '../log.ts';
+import { createDatagramListener, type DatagramListener } from '../net/datagram-listener.ts';
+import { createStreamListener, type StreamListener } from '../net/stream-listener.ts';
+import { parseUdpEndpoints, type UdpFeed } from '../net/udp-endpoint.ts';
+import { topics } from '../schema/registry.ts';
+import type { Flusher } from '../sink/flusher.ts';
+import { createWorkerFlusher } from '../sink/flusher-client.ts';
+import type { DrainResult } from '../sink/flusher-types.ts';
+import { flusherConfig } from './flusher-config.ts';
+import { logFlusherEvent } from './flusher-log.ts';
+import { type IngestPath, openIngestPath } from './ingest-path.ts';
+import { statusOf } from './status.ts';
+import { writeStatus } from './status-file.ts';
+
+/** What a stop has left behind. */
+export interface StopResult {
+  /** Every row received is durable. */
+  durable: boolean;
+  /** Rows that are in the WAL but not in ClickHouse; null where this recorder does not deliver. */
+  undelivered: DrainResult | null;
+}
+
+/** A running recorder. */
+export interface Recorder {
+  /** Drains within `deadlineMs` and stops. Idempotent. */
+  stop(deadlineMs: number): Promise<StopResult>;
+}
+
+/** Parts of a running recorder; null: not configured, or not yet open. */
+export interface RecorderParts {
+  config: Config;
+  path: IngestPath;
+  flusher: Flusher | null;
+  stream: StreamListener | null;
+  datagram: DatagramListener | null;
+}
+
+/** Reading what producers have already written takes at most this share of the time for a stop. */
+const INPUT_DRAIN_MS = 2000;
+/** Time that a stop always gives to the last sync, whatever the deadline. */
+const LEAST_COMMIT_MS = 1000;
+const STATUS_INTERVAL_MS = 1000;
+
+/**
+ * Starts a recorder.
+ * @param deliver whether a flusher runs: ClickHouse is on, and the mode is `direct`
+ * @throws RecorderError of the WAL, the sockets or the UDP endpoints; nothing is left open then
+ */
+export async function startRecorder(config: Config, deliver: boolean, logger: Logger): Promise<Recorder> {
+  const feeds = parseUdpEndpoints(config.udp);
+  const sources = feeds.map(({ name }) => name);
+  const path = await openIngestPath(config, sources, logger);
+  const parts: RecorderParts = { config, path, flusher: null, stream: null, datagram: null };
+  const saveStatus = () => writeStatus(realFileSystem, config.walDir, statusOf(parts));
+  const statusTimer = setInterval(saveStatus, STATUS_INTERVAL_MS);
+  const stop = async (deadlineMs: number): Promise<StopResult> => {
+    const result = await drain(parts, deadlineMs);
+    clearInterval(statusTimer);
+    saveStatus();
+    await path.close();
+    return result;
+  };
+  try {
+    if (deliver) parts.flusher = startFlusher(config, logger);
+    if (feeds.length > 0) parts.datagram = await openDatagramListener(parts, feeds, logger);
+    if (config.socketPath !== '') parts.stream = await openStreamListener(parts, logger);
+    saveStatus();
+  } catch (error) {
+    await stop(0);
+    throw error;
+  }
+  let stopping: Promise<StopResult> | null = null;
+  return {
+    stop: (deadlineMs) => {
+      stopping ??= stop(deadlineMs);
+      return stopping;
+    },
+  };
+}
+
+function startFlusher(config: Config, logger: Logger): Flusher {
+  const report = logFlusherEvent.bind(null, logger);
+  const flusher = createWorkerFlusher({ config: flusherConfig(config), topics, report });
+  flusher.start();
+  return flusher;
+}
+
+async function openStreamListener({ config, path }: RecorderParts, logger: Logger): Promise<StreamListener> {
+  const listener = await createStreamListener({
+    path: config.socketPath,
+    mode: config.socketMode,
+    maxFrameBytes: config.maxFrameBytes,
+    streams: path.streams,
+    sink: path.ingest,
+    notice: (text) => logger.info(text),
+  });
+  path.attach(listener);
+  const tookOver = listener.tookOver ? ' (taken over: its last owner is dead)' : '';
+  logger.info(`listening on ${config.socketPath}${tookOver}`);
+  return listener;
+}
+
+async function openDatagramListener(
+  { config, path }: RecorderParts,
+  feeds: readonly UdpFeed[],
+  logger: Logger,
+): Promise<DatagramListener> {
+  const askedBytes = config.udpReceiveBufferBytes;
+  const listener = await createDatagramListener({
+    feeds,
+    streams: path.streams,
+    sink: path.ingest,
+    gapTimeoutMs: config.udpGapTimeoutMs,
+    receiveBufferBytes: askedBytes,
+    maxFrameBytes: config.maxFrameBytes,
+  });
+  for (const { feed, address, receiveBufferBytes } of listener.lines) {
+    logger.info(
+      { feed },
+      `receiving ${feed} on ${address}, receive buffer ${receiveBufferBytes ?? 'unknown'} bytes`,
+    );
+    if (receiveBufferBytes !== null && receiveBufferBytes < askedBytes) {
+      logger.warn(
+        `${address}: ${askedBytes} bytes of receive buffer were asked for, ${receiveBufferBytes} granted: bursts may ` +
+          `be lost; raise the limit with: sysctl -w net.core.rmem_max=${askedBytes}`,
+      );
+    }
+  }
+  return listener;
+}
+
+/** Ends the input, makes it durable, acknowledges it, delivers what can be delivered before the deadline. */
+async function drain(parts: RecorderParts, deadlineMs: number): Promise<StopResult> {
+  const { path, flusher, stream, datagram } = parts;
+  const endMs = performance.now() + deadlineMs;
+  const restMs = () => Math.max(0, endMs - performance.now());
+  const inputMs = Math.min(INPUT_DRAIN_MS, deadlineMs);
+  await Promise.all([stream?.drain(inputMs), datagram?.drain(inputMs)]);
+  datagram?.close();
+  stream?.pause();
+  const durable = await path.flush(Math.max(LEAST_COMMIT_MS, restMs()));
+  stream?.close();
+  const undelivered = flusher === null ? null : await flusher.drain(restMs());
+  return { durable, undelivered };
+}
