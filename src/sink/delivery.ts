@@ -93,7 +93,7 @@ export async function deliverGroup(
 /** What the server has of the group, once no attempt is on its way that only tokens could guard against. */
 async function askServer({ client, plan }: DeliveryContext, group: InsertGroup): Promise<Located> {
   if (!plan.capabilities.deduplicationTokens && (await isStillRunning(client, group))) {
-    throw new ServerError('unknown', null, 'an earlier attempt at the group still runs on the server', null);
+    throw new ServerError('unknown', null, 'an earlier attempt at the group still runs on the server');
   }
   return await locateGroup(client, plan, group);
 }
@@ -103,7 +103,7 @@ function remainderOf(group: InsertGroup, token: string, found: Located): Remaind
   const slices = slicesAfter(group.slices, found.lastLsn);
   if (rowsOf(slices) + found.rows !== group.rowCount) {
     const message = `the server has ${found.rows} of the group's ${group.rowCount} rows, and not its first ones`;
-    throw new ServerError('refused', null, message, null);
+    throw new ServerError('refused', null, message);
   }
   return { slices, token: `${token}:after-${found.lastLsn}` };
 }

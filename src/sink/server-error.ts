@@ -14,8 +14,8 @@ export class ServerError extends RecorderError {
   readonly outcome: Outcome;
   readonly clickhouseCode: number | null;
 
-  constructor(outcome: Outcome, clickhouseCode: number | null, message: string, cause: unknown) {
-    super(`clickhouse_${outcome}`, message, { cause });
+  constructor(outcome: Outcome, clickhouseCode: number | null, message: string) {
+    super(`clickhouse_${outcome}`, message);
     this.outcome = outcome;
     this.clickhouseCode = clickhouseCode;
   }
@@ -82,13 +82,13 @@ export function classifyFailure(error: unknown): ServerError {
   const clickhouseCode = codeOf(error, message);
   if (clickhouseCode !== null) {
     const named = codeOf(null, message) === null ? `Code: ${clickhouseCode}. ${message}` : message;
-    return new ServerError(outcomeOf(clickhouseCode), clickhouseCode, named, error);
+    return new ServerError(outcomeOf(clickhouseCode), clickhouseCode, named);
   }
   const connection = (error as { code?: unknown } | null)?.code;
   const outcome = typeof connection === 'string' && NOT_SENT.includes(connection) ? 'unavailable' : 'unknown';
   const shown =
     typeof connection === 'string' && !message.includes(connection) ? `${connection}: ${message}` : message;
-  return new ServerError(outcome, null, shown === '' ? 'no answer from ClickHouse' : shown, error);
+  return new ServerError(outcome, null, shown === '' ? 'no answer from ClickHouse' : shown);
 }
 
 function outcomeOf(code: number): Outcome {
