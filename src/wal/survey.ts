@@ -49,8 +49,12 @@ export function missingSegments(segments: readonly SurveyedSegment[], trimmedLsn
   return missing;
 }
 
-/** LSN at which the rows of segment `index` must end: where the next segment says that they end. */
+/** LSN at which the rows of segment `index` must end, as the next one says; null for the last. */
 export function limitOf(segments: readonly SurveyedSegment[], index: number): bigint | null {
   const next = segments[index + 1];
-  return next === undefined ? null : (next.meta?.gapBefore?.firstLsn ?? next.baseLsn);
+  if (next === undefined) return null;
+  const previous = next.meta?.previousBaseLsn ?? null;
+  // A segment between the two is missing: this one goes up to that one.
+  if (previous !== null && previous > segments[index]!.baseLsn) return previous;
+  return next.meta?.gapBefore?.firstLsn ?? next.baseLsn;
 }

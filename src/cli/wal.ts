@@ -1,0 +1,178 @@
+// `recorder wal ls | verify | dump`: looks into a WAL directory, beside a recorder or without one. Reads
+// only.
+
+import Table from 'cli-table3';
+import type { Command } from 'commander';
+import { RecorderError } from '../errors.ts';
+import type { FileSystem } from '../io/file-system.ts';
+import { realFileSystem } from '../io/real-file-system.ts';
+import { listDeadLetters } from '../sink/dead-letter.ts';
+import { openHorizon } from '../wal/horizon.ts';
+import { ownerState, readLock } from '../wal/lock.ts';
+import { type ListedSegment, listSegments } from '../wal/segment-list.ts';
+import { type VerifyReport, verifyWal } from '../wal/verify.ts';
+import { addSettingFlags, configOf, printLine, reportFailure, toJson } from './options.ts';
+import { type DumpOptions, dumpWal, parseDumpOptions } from './wal-dump.ts';
+
+/** The directory given as an argument, else the configured one; throws when it is not there. */
+function directoryOf(command: Command, argument: string | undefined, fileSystem: FileSystem): string {
+  const dir = argument ?? configOf(command).walDir;
+  if (fileSystem.exists(dir)) return dir;
+  throw new RecorderError('no_wal', `there is no directory ${dir}`, {
+    hint: 'name the WAL directory, or set HFT_WAL_DIR',
+  });
+}
+
+function ownerOf(fileSystem: FileSystem, dir: string): { pid: number; host: string; alive: boolean } | null {
+  const owner = readLock(fileSystem, dir);
+  return owner && { pid: owner.pid, host: owner.host, alive: ownerState(owner) !== 'dead' };
+}
+
+function segmentFacts({ segment, endLsn, blocks, rows, rowsByTopic, usedSizeBytes }: ListedSegment) {
+  return {
+    name: segment.name,
+    firstLsn: segment.baseLsn,
+    endLsn,
+    blocks,
+    rows,
+    topics: Object.fromEntries(rowsByTopic),
+    usedBytes: usedSizeBytes,
+    sizeBytes: segment.sizeBytes,
+    createdAt: segment.meta?.createdAt ?? null,
+    recorder: segment.meta?.recorder ?? null,
+    fault: segment.fault,
+  };
+}
+
+function listWal(fileSystem: FileSystem, dir: string, json: boolean): void {
+  const listed = listSegments(fileSystem, dir);
+  const horizon = openHorizon(fileSystem, dir);
+  const walId = horizon?.walId ?? listed.find(({ segment }) => segment.header)?.segment.header?.walId ?? null;
+  const deadLetters = listDeadLetters(fileSystem, dir);
+  const facts = listed.map(segmentFacts);
+  const owner = ownerOf(fileSystem, dir);
+  const rows = facts.reduce((sum, segment) => sum + segment.rows, 0n);
+  const durableLsn = horizon?.durableLsn() ?? null;
+  if (json) {
+    printLine(
+      toJson({
+        dir,
+        walId: walId?.toString(16) ?? null,
+        durableLsn,
+        owner,
+        rows,
+        segments: facts,
+        deadLetters,
+      }),
+    );
+    return;
+  }
+  const table = new Table({
+    head: ['segment', 'first LSN', 'end LSN', 'blocks', 'rows', 'used', 'size', 'made', 'rows by topic'],
+  });
+  for (const segment of facts) {
+    const topics = Object.entries(segment.topics).map(([topic, count]) => `${topic} ${count}`);
+    const { name, firstLsn, endLsn, blocks, usedBytes, sizeBytes, createdAt, fault } = segment;
+    const cells = [
+      name,
+      firstLsn,
+      endLsn,
+      blocks,
+      segment.rows,
+      usedBytes,
+      sizeBytes,
+      createdAt ?? `(${fault})`,
+    ];
+    table.push([...cells.map(String), topics.join('\n')]);
+  }
+  printLine(table.toString());
+  const holder = owner === null || !owner.alive ? 'nobody' : `process ${owner.pid} on ${owner.host}`;
+  printLine(
+    `WAL ${walId?.toString(16) ?? 'unknown'}: ${rows} rows, durable below LSN ${durableLsn ?? '?'}, in use by ${holder}`,
+  );
+  for (const letter of deadLetters) {
+    const { topic, firstLsn, lastLsn, rowCount, reason } = letter;
+    printLine(`dead letter: ${topic} LSN ${firstLsn} to ${lastLsn}, ${rowCount} rows: ${reason}`);
+  }
+}
+
+/** What a crash leaves at the end is no loss: nothing of it was ever acknowledged. */
+function isLoss(kind: VerifyReport['damaged'][number]['kind']): boolean {
+  return kind !== 'torn_tail' && kind !== 'unborn';
+}
+
+function showVerify(report: VerifyReport, json: boolean): void {
+  if (report.damaged.some(({ kind }) => isLoss(kind))) process.exitCode = 1;
+  if (json) {
+    printLine(toJson({ ...report, walId: report.walId?.toString(16) ?? null }));
+    return;
+  }
+  for (const { segment, offset, endOffset, kind, reason, firstLsn, lastLsn } of report.damaged) {
+    const rows = lastLsn < firstLsn ? 'no rows lost' : `rows ${firstLsn} to ${lastLsn}`;
+    printLine(`${kind}: ${segment} bytes ${offset} to ${endOffset}: ${reason}, ${rows}`);
+  }
+  const { segments, blocks, rows, firstLsn, endLsn, inUse } = report;
+  const scope = inUse ? ' (in use: up to the durable horizon)' : '';
+  const verdict = report.damaged.length === 0 ? 'intact' : `${report.damaged.length} findings`;
+  printLine(
+    `${verdict}: ${segments} segments, ${blocks} blocks, ${rows} rows, LSN ${firstLsn} to ${endLsn}${scope}`,
+  );
+}
+
+/** Runs an action; what it throws becomes a message and exit code 1. */
+async function guarded(json: boolean | undefined, action: () => void | Promise<void>): Promise<void> {
+  try {
+    await action();
+  } catch (error) {
+    reportFailure(error, json === true);
+  }
+}
+
+const JSON_FLAG = ['--json', 'print one JSON object as the last line'] as const;
+
+/** Adds `recorder wal` with its sub-commands. */
+export function registerWal(program: Command): void {
+  const wal = program.command('wal').description('look into the write-ahead log');
+  const fileSystem = realFileSystem;
+
+  const ls = wal
+    .command('ls [dir]')
+    .description('list segments, rows by topic, and dead letters')
+    .option(...JSON_FLAG);
+  addSettingFlags(ls, ['walDir']).action((dir: string | undefined, options: { json?: boolean }) =>
+    guarded(options.json, () => listWal(fileSystem, directoryOf(ls, dir, fileSystem), options.json === true)),
+  );
+
+  const verify = wal
+    .command('verify [dir]')
+    .description('check every byte; exit code 1 when rows are lost or damaged. Changes nothing')
+    .option(...JSON_FLAG);
+  addSettingFlags(verify, ['walDir']).action((dir: string | undefined, options: { json?: boolean }) =>
+    guarded(options.json, () => {
+      showVerify(verifyWal(fileSystem, directoryOf(verify, dir, fileSystem)), options.json === true);
+    }),
+  );
+
+  const dump = wal
+    .command('dump [dir]')
+    .description('print rows as JSON lines or CSV')
+    .option('--topic <name>', 'only rows of this topic; needed for CSV')
+    .option('--from-lsn <lsn>', 'first LSN')
+    .option('--to-lsn <lsn>', 'last LSN, included')
+    .option('--limit <rows>', 'at most so many rows')
+    .option(
+      '--format <jsonl|csv>',
+      'CSV shows bytes that are not UTF-8 as U+FFFD; JSON lines keep them as hex',
+      'jsonl',
+    )
+    .option(...JSON_FLAG);
+  addSettingFlags(dump, ['walDir']).action(
+    (dir: string | undefined, options: DumpOptions & { json?: boolean }) =>
+      guarded(options.json, async () => {
+        const request = parseDumpOptions(options);
+        const summary = await dumpWal(fileSystem, directoryOf(dump, dir, fileSystem), request);
+        if (summary.damagedRanges > 0) process.exitCode = 1;
+        if (options.json === true) printLine(toJson(summary));
+      }),
+  );
+}
