@@ -1,6 +1,6 @@
-// extract/<topic>: nanoseconds a frame from the bytes of a chunk to committed columns, by the extractor; the baseline
-// is the generic path (verifier, flatc's class, row object). Ratio: how many times faster. Both fill batches that must
-// be equal, byte for byte, before anything is timed.
+// extract/<topic>: nanoseconds a frame from the bytes of a chunk to committed columns, by the extractor; the
+// baseline is the generic path (verifier, flatc's class, row object). Ratio: how many times faster. Both fill
+// batches that must be equal, byte for byte, before anything is timed.
 
 import { type Batch, commitRow, createBatch, resetBatch } from '../src/columns/batch.ts';
 import { blockSizeBytes, encodeBlock } from '../src/columns/block-codec.ts';

@@ -1,5 +1,5 @@
-// `bun run bench [-- --json] [--quick] [NAME-PREFIX…]`: runs the benchmarks of all stages. Text for people; with
-// --json the last line is one JSON list of {name, value, unit, baseline, ratio}.
+// `bun run bench [-- --json] [--quick] [NAME-PREFIX…]`: runs the benchmarks of all stages. Text for people;
+// with --json the last line is one JSON list of {name, value, unit, baseline, ratio}.
 
 import { parseArgs } from 'node:util';
 import { extractSuite } from './extract.ts';
@@ -22,9 +22,8 @@ for (const suite of suites) {
   for (const result of await suite({ quick: values.quick }, wanted)) {
     const { value, unit, baseline, ratio } = result;
     results.push({ ...result, value: round(value), baseline: round(baseline), ratio: round(ratio) });
-    process.stdout.write(
-      `${result.name.padEnd(32)} ${round(value)} ${unit}, baseline ${round(baseline)} ${unit}, ratio ${round(ratio)}\n`,
-    );
+    const numbers = `${round(value)} ${unit}, baseline ${round(baseline)} ${unit}, ratio ${round(ratio)}`;
+    process.stdout.write(`${result.name.padEnd(32)} ${numbers}\n`);
   }
 }
 if (values.json) process.stdout.write(`${JSON.stringify(results)}\n`);

@@ -1,5 +1,5 @@
-// Rows as engines send them, for the benchmarks: the fields that a real event has, ids that change, symbols that
-// repeat. Fixed seed. A topic that is not known here gets rows with every column set.
+// Rows as engines send them, for the benchmarks: the fields that a real event has, ids that change, symbols
+// that repeat. Fixed seed. A topic that is not known here gets rows with every column set.
 
 import type { Row } from '../src/schema/build-frame.ts';
 import type { ColumnModel, TopicModel } from '../src/schema/model.ts';

@@ -22,8 +22,8 @@ export interface BenchResult {
 export type BenchSuite = (options: BenchOptions, wanted: (name: string) => boolean) => Promise<BenchResult[]>;
 
 /**
- * Median time of one call in nanoseconds, measured by mitata. `run` should take 10 µs or more, so that the clock's
- * resolution does not matter.
+ * Median time of one call in nanoseconds, measured by mitata. `run` should take 10 µs or more, so that the
+ * clock's resolution does not matter.
  */
 export async function medianNs(run: () => unknown, { quick }: BenchOptions): Promise<number> {
   const stats = await measure(run, {

@@ -37,7 +37,9 @@ function filesUnder(folder: string, ending: string): string[] {
 
 const isGenerated = (file: string) => file.includes('/generated/');
 const sources = filesUnder('src', '.ts').filter((file) => !isGenerated(file));
-const tests = [...filesUnder('test', '.ts'), ...filesUnder('bench', '.ts')];
+const tests = [...filesUnder('test', '.ts'), ...filesUnder('bench', '.ts')].filter(
+  (file) => !isGenerated(file),
+);
 const read = (file: string) => readFileSync(join(root, file), 'utf8');
 const stageOf = (file: string) => (dirname(file) === 'src' ? null : file.split('/')[1]!);
 

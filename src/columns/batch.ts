@@ -1,15 +1,15 @@
 // A batch: the rows of one topic that are being collected, as columns.
 //
-// Life cycle: createBatch once; for each frame an extractor writes the cells of row `rowCount`, then commitRow adds
-// the provenance and counts the row; when the batch is full or its time is up, encodeBlock copies it into the WAL and
-// resetBatch empties it. An extractor that fails half way leaves no trace: what lies behind the last counted row is
-// never read.
+// Life cycle: createBatch once; for each frame an extractor writes the cells of row `rowCount`, then
+// commitRow adds the provenance and counts the row; when the batch is full or its time is up, encodeBlock
+// copies it into the WAL and resetBatch empties it. An extractor that fails half way leaves no trace: what
+// lies behind the last counted row is never read.
 //
-// All fixed-width data lies in one arena: column after column, each `stride` rows long, widest first, so that every
-// column is aligned. A column that `before` bytes of each row precede starts at byte stride * before; cell `row` is
-// element stride * before / width + row of the typed array of its width. 64-bit cells are two 32-bit words (low,
-// high). A string or array column has its end offset (in elements; the start is the end of the row before) in the
-// arena and its data in a buffer of its own that grows.
+// All fixed-width data lies in one arena: column after column, each `stride` rows long, widest first, so that
+// every column is aligned. A column that `before` bytes of each row precede starts at byte stride * before;
+// cell `row` is element stride * before / width + row of the typed array of its width. 64-bit cells are two
+// 32-bit words (low, high). A string or array column has its end offset (in elements; the start is the end of
+// the row before) in the arena and its data in a buffer of its own that grows.
 
 import type { ColumnModel, TopicModel } from '../schema/model.ts';
 
@@ -60,7 +60,8 @@ export interface Batch {
   lastStreamIndex: number;
 }
 
-// Provenance comes first in the arena: seq and ingest_ts among the 8-byte columns, the stream index among the 4-byte.
+// Provenance comes first in the arena: seq and ingest_ts among the 8-byte columns, the stream index among the
+// 4-byte.
 const SEQ_BEFORE = 0;
 const INGEST_TS_BEFORE = 8;
 const INITIAL_VAR_BYTES = 4096;
@@ -172,8 +173,8 @@ function selectStream(batch: Batch, streamId: number): void {
 }
 
 /**
- * Whether the batch must be sealed before the next row. A row may be as large as the longest frame, so the rows'
- * number alone does not bound the memory; offsets inside a block are 32-bit.
+ * Whether the batch must be sealed before the next row. A row may be as large as the longest frame, so the
+ * rows' number alone does not bound the memory; offsets inside a block are 32-bit.
  */
 export function isFull(batch: Batch): boolean {
   return batch.rowCount >= batch.capacityRows || batch.sizeBytes >= MAX_BATCH_BYTES;

@@ -1,12 +1,13 @@
-// The payload of a WAL block: a sealed batch. All numbers little-endian, every section starts 8-aligned and is padded
-// with zeros to 8, so that a reader lays typed arrays over the bytes without copying.
+// The payload of a WAL block: a sealed batch. All numbers little-endian, every section starts 8-aligned and
+// is padded with zeros to 8, so that a reader lays typed arrays over the bytes without copying.
 //
 //   offset  size                  content
 //   0       u32                   layoutVersion = 1
 //   4       u32                   columnCount (the topic's own columns)
 //   8       u32                   streamCount
 //   12      u32                   streamTableSizeBytes, without padding
-//   16      streamTableSizeBytes  stream table: streamCount × (u16 sourceLength, u16 sessionLength, source, session)
+//   16      streamTableSizeBytes  stream table: streamCount × (u16 sourceLength, u16 sessionLength,
+//                                 source, session)
 //           u32 [n]               stream index of each row, n = rowCount of the block header
 //           u64 [n]               seq
 //           i64 [n]               ingest_ts, ns since 1970
@@ -172,8 +173,8 @@ class SectionReader {
 }
 
 /**
- * Lays typed arrays over a payload. Every section, offset and stream index is checked, so that a user of the view
- * needs no checks of its own.
+ * Lays typed arrays over a payload. Every section, offset and stream index is checked, so that a user of the
+ * view needs no checks of its own.
  * @param payload 8-aligned in its buffer; the view is valid as long as these bytes are
  * @throws BlockFormatError
  */

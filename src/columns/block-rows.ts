@@ -1,4 +1,5 @@
-// Rows of a block as plain objects that JSON can hold, for dump, tap and error texts. Exact: nothing is rounded.
+// Rows of a block as plain objects that JSON can hold, for dump, tap and error texts. Exact: nothing is
+// rounded.
 //
 //   Decimal                decimal text with all its digits: '123.456789012'
 //   DateTime64, DateTime   ISO 8601 in UTC with the column's digits: '2024-01-02T03:04:05.000000006Z'
@@ -7,7 +8,7 @@
 //   floats                 number; 'NaN', 'Infinity', '-Infinity' as text
 //   bool                   true, false
 //   enum                   its name; the number where the schema does not know it
-//   string                 text; bytes that are not UTF-8 show as U+FFFD, and `<column>_hex` holds the exact bytes
+//   string                 text; bytes that are not UTF-8 show as U+FFFD, `<column>_hex` then holds all bytes
 //   array                  array of the above
 //   NULL                   null
 

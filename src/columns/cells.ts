@@ -1,5 +1,5 @@
-// Cell by cell access to a batch, for the generic path: simple, and slow because of BigInt. The extractors do the
-// same by generated code.
+// Cell by cell access to a batch, for the generic path: simple, and slow because of BigInt. The extractors do
+// the same by generated code.
 
 import type { ColumnModel } from '../schema/model.ts';
 import { type Batch, growVar } from './batch.ts';

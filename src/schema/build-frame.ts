@@ -6,9 +6,9 @@ import { assert } from '../errors.ts';
 import type { ColumnModel, TopicModel } from './model.ts';
 
 /**
- * One row by column name. Integers as number or bigint, bool as boolean, number or bigint; a float as number, or as
- * bigint of its raw bits (a NaN's payload does not survive a number); a string as string or as its bytes; an array as
- * anything array-like. null and undefined leave the field out.
+ * One row by column name. Integers as number or bigint, bool as boolean, number or bigint; a float as number,
+ * or as bigint of its raw bits (a NaN's payload does not survive a number); a string as string or as its
+ * bytes; an array as anything array-like. null and undefined leave the field out.
  */
 export type Row = Record<string, unknown>;
 

@@ -1,4 +1,5 @@
-// Which ClickHouse types a wire type may be stored as: only those whose binary form is the wire form, bit for bit.
+// Which ClickHouse types a wire type may be stored as: only those whose binary form is the wire form, bit for
+// bit.
 
 import type { ScalarType } from './model.ts';
 

@@ -1,17 +1,17 @@
 // Extractors: generated code that reads a frame in place and writes one row of a batch.
 //
-// Made once per topic with new Function: straight-line code, one piece for each column, all positions constants of
-// the topic. Invariants:
-//   - nothing outside [start, end) is read, whatever the frame says (the checks of verifier.ts, in the same order)
+// Made once per topic with new Function: straight-line code, one piece for each column, all positions
+// constants of the topic. Invariants:
+//   - nothing outside [start, end) is read, whatever the frame says (the checks of verifier.ts in order)
 //   - nothing is allocated for a frame, except one view for a string or vector longer than BULK_COPY_BYTES
-//   - 64-bit values are two 32-bit words, floats are words: no BigInt, no bit is changed (a bool becomes 0 or 1)
+//   - 64-bit values are two 32-bit words, floats are words: no BigInt, no bit changes (a bool becomes 0 or 1)
 //   - the row is written at batch.rowCount and not counted; after a fault nothing counted has changed
-//   - all arithmetic stays in 32-bit integers: offsets are read as signed, so that 2^31 and above fail as negative
+//   - all arithmetic stays in 32-bit integers: offsets are read as signed, 2^31 and above fail as negative
 //
-// Strings and vectors are copied by code of their own for each column, not by a shared function: the lengths in one
-// column are alike, so its branches are predicted (measured on fills: 217 ns a frame against 263 ns shared).
-// getInt32 and Int32Array on both sides let the compiler keep words in integer registers; an unsigned read would
-// turn the upper half of the values into doubles.
+// Strings and vectors are copied by code of their own for each column, not by a shared function: the lengths
+// in one column are alike, so its branches are predicted (measured on fills: 217 ns a frame against 263 ns
+// shared). getInt32 and Int32Array on both sides let the compiler keep words in integer registers; an
+// unsigned read would turn the upper half of the values into doubles.
 
 import { type Batch, batchLayout, type ColumnPlace, growVar } from '../columns/batch.ts';
 import { Malformed } from './malformed.ts';
@@ -24,7 +24,8 @@ import { MIN_FRAME_SIZE_BYTES } from './verifier.ts';
  */
 export type Extract = (view: DataView, bytes: Uint8Array, start: number, end: number, batch: Batch) => number;
 
-// Above this size one memcpy through a subarray is faster than a loop over words, although the view is allocated.
+// Above this size one memcpy through a subarray is faster than a loop over words, although the view is
+// allocated.
 const BULK_COPY_BYTES = 256;
 
 /** Makes the extractor of a topic. */
@@ -98,7 +99,8 @@ function fixedSource(column: ColumnModel): string {
     case 4:
       return 'i32[element] = view.getInt32(at, true);';
     case 8:
-      return 'i32[element << 1] = view.getInt32(at, true); i32[(element << 1) + 1] = view.getInt32(at + 4, true);';
+      return `i32[element << 1] = view.getInt32(at, true);
+    i32[(element << 1) + 1] = view.getInt32(at + 4, true);`;
   }
 }
 
@@ -159,14 +161,18 @@ function copySource(column: ColumnModel): string {
     const words = column.widthBytes / 4;
     return `{
         const words = data.words;
-        for (let to32 = to * ${words}, i = from * ${words}; i < to32; i++, at += 4) words[i] = view.getInt32(at, true);
+        const last = to * ${words};
+        for (let i = from * ${words}; i < last; i++, at += 4) words[i] = view.getInt32(at, true);
       }`;
   }
   const shift = column.widthBytes - 1;
   // Whole words, up to 3 bytes past the end: those lie inside the frame, and the next row overwrites them.
   return `if (at + (length << ${shift}) + 3 <= end) {
         const target = data.view;
-        for (let i = from << ${shift}; i < to << ${shift}; i += 4, at += 4) target.setInt32(i, view.getInt32(at, true), true);
+        const last = to << ${shift};
+        for (let i = from << ${shift}; i < last; i += 4, at += 4) {
+          target.setInt32(i, view.getInt32(at, true), true);
+        }
       } else {
         const target = data.bytes;
         for (let i = from << ${shift}; i < to << ${shift}; i++, at++) target[i] = bytes[at];

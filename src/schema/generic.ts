@@ -1,5 +1,5 @@
-// The generic path: verify, decode with flatc's own class into a row object, write the row into the batch. It is the
-// oracle that the extractors are tested against, their baseline in the benchmark, and what runs with
+// The generic path: verify, decode with flatc's own class into a row object, write the row into the batch. It
+// is the oracle that the extractors are tested against, their baseline in the benchmark, and what runs with
 // HFT_BATCHER_SCHEMA_EXTRACT=0.
 
 import { ByteBuffer, Encoding } from 'flatbuffers';
@@ -85,7 +85,7 @@ function bitsOf(scalar: ScalarType, widthBytes: number, value: Scalar): bigint {
   return BigInt.asUintN(widthBytes * 8, BigInt(value));
 }
 
-/** Bits of a float in the frame: a NaN loses its payload on its way through a number, so NaNs are read again. */
+/** Bits of a float in the frame: a NaN loses its payload on its way through a number, so it is read again. */
 function nanBits(frame: DataView, at: number, widthBytes: number): bigint {
   return widthBytes === 4 ? BigInt(frame.getUint32(at, true)) : frame.getBigUint64(at, true);
 }

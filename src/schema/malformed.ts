@@ -1,4 +1,5 @@
-// Why a frame was refused. Codes are numbers so that the hot path returns them without allocating; 0 means accepted.
+// Why a frame was refused. Codes are numbers so that the hot path returns them without allocating; 0 means
+// accepted.
 
 export const Malformed = {
   ok: 0,

@@ -1,5 +1,6 @@
-// The model of a topic: what all other stages know of a schema. Read from the reflection file (.bfbs) that flatc
-// makes of schemas/<topic>.fbs, at start-up and when an old WAL segment is opened; immutable from then on.
+// The model of a topic: what all other stages know of a schema. Read from the reflection file (.bfbs) that
+// flatc makes of schemas/<topic>.fbs, at start-up and when an old WAL segment is opened; immutable from then
+// on.
 
 import { canonicalType, defaultClickhouseType, scalarWidthBytes, typeProblem } from './clickhouse-type.ts';
 import { type ReflectedField, readReflection, SchemaError } from './reflection.ts';
@@ -19,7 +20,7 @@ export type ScalarType =
 
 export interface ColumnModel {
   name: string;
-  /** Position among the topic's own columns, from 0, in the order of field ids; deprecated fields have none. */
+  /** Position among the topic's columns, from 0, in the order of field ids; deprecated fields have none. */
   index: number;
   /** vtable slot (field id). */
   slot: number;
@@ -35,7 +36,7 @@ export interface ColumnModel {
   /** Raw bits of the default, zero-extended to 64. */
   defaultBits: bigint;
   enumValues: { name: string; value: bigint }[] | null;
-  /** Canonical modern type without Nullable, for example "DateTime64(9, 'UTC')" or 'Array(Decimal(18, 9))'. */
+  /** Canonical modern type without Nullable: "DateTime64(9, 'UTC')", 'Array(Decimal(18, 9))' … */
   clickhouseType: string;
   codec: string | null;
   unit: string | null;
@@ -82,7 +83,8 @@ export function isTopicSchema(bfbs: Uint8Array): boolean {
 
 /**
  * Reads a topic from its reflection file.
- * @throws SchemaError for a field that cannot be a column, a wrong attribute, or a ClickHouse type whose size differs
+ * @throws SchemaError for a field that cannot be a column, a wrong attribute, or a ClickHouse type whose size
+ * differs
  */
 export function readTopicModel(bfbs: Uint8Array): TopicModel {
   const { root, fileIdentifier } = readReflection(bfbs);

@@ -1,7 +1,7 @@
 // Reads a FlatBuffers reflection file (.bfbs, schema "reflection.fbs" of FlatBuffers) into plain objects.
 //
-// A .bfbs also comes out of WAL segment headers, years later and from other machines, so every offset is checked.
-// Fields that are read, by table and vtable slot:
+// A .bfbs also comes out of WAL segment headers, years later and from other machines, so every offset is
+// checked. Fields that are read, by table and vtable slot:
 //
 //   Schema  0 objects  1 enums  2 file_ident  4 root_table
 //   Object  0 name  1 fields  2 is_struct  5 attributes  6 documentation

@@ -5,7 +5,7 @@ import { SchemaError } from './reflection.ts';
 
 export interface Registry {
   topics: readonly TopicModel[];
-  /** Position in `topics` of the topic with this identifier (little-endian u32 at byte 4 of a frame), -1 for none. */
+  /** Position in `topics` of the topic with this identifier (u32 at byte 4 of a frame), -1 for none. */
   topicIndexByIdentifier(word: number): number;
   topicByIdentifier(word: number): TopicModel | undefined;
   topicByName(name: string): TopicModel | undefined;

@@ -1,5 +1,6 @@
-// Checks a frame against a topic's model, field by field, as flatbuffers::Verifier does in C++: everything that a
-// reader would touch lies inside the frame. Written apart from the extractors, which must come to the same answer.
+// Checks a frame against a topic's model, field by field, as flatbuffers::Verifier does in C++: everything
+// that a reader would touch lies inside the frame. Written apart from the extractors, which must come to the
+// same answer.
 //
 // What is asked of a frame (offsets from its first byte, sizes in bytes):
 //   frame    at least 16: root offset, identifier, smallest vtable, smallest table
@@ -8,8 +9,8 @@
 //   field    its u16 vtable entry, 0 or beyond the vtable = absent; the value lies in the frame
 //   string   positive u32 offset; u32 length, the bytes and a terminating zero lie in the frame
 //   vector   positive u32 offset; u32 count and the elements lie in the frame
-// Alignment is not asked for: frames lie anywhere in a chunk of a stream. Content is not either: strings may be any
-// bytes, enums any number.
+// Alignment is not asked for: frames lie anywhere in a chunk of a stream. Content is not either: strings may
+// be any bytes, enums any number.
 
 import { Malformed } from './malformed.ts';
 import type { ColumnModel, TopicModel } from './model.ts';

@@ -135,8 +135,8 @@ test('a day beyond the years of a Date is its number', () => {
   expect(rowOf(topicByName('market_data')!, { expiry: 2_147_483_647 })['expiry']).toBe(2_147_483_647);
 });
 
-// Files of this format must stay readable for ever. Each .json names its topic and says what its .bin holds; a new
-// pair is a new test. RECORDER_WRITE_GOLDEN=1 writes a missing .json beside a .bin.
+// Files of this format must stay readable for ever. Each .json names its topic and says what its .bin holds;
+// a new pair is a new test. RECORDER_WRITE_GOLDEN=1 writes a missing .json beside a .bin.
 for (const name of readdirSync(goldenDir).filter((file) => file.endsWith('.bin'))) {
   test(`golden block ${name}`, () => {
     const payload = new Uint8Array(readFileSync(join(goldenDir, name)));

@@ -1,4 +1,5 @@
-// The frames are decoded by flatc itself (C++), which shares no code with the builder or the flatbuffers package.
+// The frames are decoded by flatc itself (C++), which shares no code with the builder or the flatbuffers
+// package.
 
 import { expect, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';

@@ -1,5 +1,5 @@
-// The topic of test/golden/all-types: every kind of field that a schema can have. Generated like the program's own
-// topics, known to the tests only.
+// The topic of test/golden/all-types: every kind of field that a schema can have. Generated like the
+// program's own topics, known to the tests only.
 
 import type { GeneratedClass } from '../../src/schema/generic.ts';
 import { readTopicModel } from '../../src/schema/model.ts';

@@ -1,4 +1,5 @@
-// Random rows, the frames made of them, and the faults put into frames; shared by the tests of schema and columns.
+// Random rows, the frames made of them, and the faults put into frames; shared by the tests of schema and
+// columns.
 
 import { expect } from 'bun:test';
 import { type Batch, commitRow, resetBatch } from '../../src/columns/batch.ts';
@@ -45,8 +46,8 @@ export function randomRow(model: TopicModel, random: SeededRandom): Row {
 }
 
 /**
- * Extracts one frame as the only row of `batch`, which is emptied first. Returns the code, and the block with that
- * row where the frame was accepted.
+ * Extracts one frame as the only row of `batch`, which is emptied first. Returns the code, and the block with
+ * that row where the frame was accepted.
  */
 export function extractOne(
   extract: Extract,
@@ -68,7 +69,7 @@ export function classOf(model: TopicModel): GeneratedClass {
   return model === allTypes.model ? allTypes.generatedClass : generatedClassOf(model);
 }
 
-/** Bits of a value that flatc's class gave; a NaN counts as one whatever its payload, numbers cannot carry it. */
+/** Bits of a value that flatc's class gave; a NaN is a NaN whatever its payload, numbers cannot carry it. */
 function comparable(column: ColumnModel, value: unknown): unknown {
   if (typeof value === 'boolean') return BigInt(value);
   if (!column.scalar.startsWith('float'))

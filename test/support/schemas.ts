@@ -1,5 +1,5 @@
-// Reflection files made by flatc while a test runs. flatc is a development-time tool: where it is missing, the tests
-// that need it are skipped and say so.
+// Reflection files made by flatc while a test runs. flatc is a development-time tool: where it is missing,
+// the tests that need it are skipped and say so.
 
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
