@@ -19,16 +19,20 @@ interface ServeOptions {
   json?: boolean;
 }
 
+/** A terminal and a wrapper such as npx both pass a Ctrl-C on: what follows this soon is the same wish. */
+const SAME_SIGNAL_MS = 1000;
+
 /** Resolves with the signal's name; a second signal while the first is worked on ends the process at once. */
 function stopSignal(logger: Logger): Promise<string> {
   return new Promise((resolve) => {
-    let asked = false;
+    let askedMs = Number.POSITIVE_INFINITY;
     const onSignal = (name: string) => {
-      if (asked) {
+      const sinceMs = performance.now() - askedMs;
+      if (sinceMs > SAME_SIGNAL_MS) {
         logger.warn(`${name} again: stopping at once; what is not delivered is in the WAL`);
         process.exit(130);
       }
-      asked = true;
+      askedMs = Math.min(askedMs, performance.now());
       resolve(name);
     };
     process.on('SIGTERM', () => onSignal('SIGTERM'));
