@@ -52,10 +52,10 @@ export function createRowDecoder(
   model: TopicModel,
   generatedClass: GeneratedClass,
 ): (frame: Uint8Array) => GenericRow {
-  const rootName = `getRootAs${generatedClass.name}`;
+  // From the model, not from the class: a minified build renames classes.
+  const rootName = `getRootAs${model.typeName.slice(model.typeName.lastIndexOf('.') + 1)}`;
   const rootOf = (generatedClass as unknown as Record<string, Accessor | undefined>)[rootName];
-  if (rootOf === undefined)
-    throw new SchemaError(`generated class ${generatedClass.name} has no ${rootName}`);
+  if (rootOf === undefined) throw new SchemaError(`generated class of ${model.typeName} has no ${rootName}`);
   const access = model.columns.map((column) => accessOf(generatedClass, column));
   return (frame) => {
     const root = rootOf.call(generatedClass, new ByteBuffer(frame));
