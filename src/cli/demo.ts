@@ -22,6 +22,8 @@ import { printLine, reportFailure, toJson } from './options.ts';
 const DATABASE = 'hft';
 const START_TIMEOUT_MS = 30_000;
 const DRAIN_TIMEOUT_MS = 300_000;
+/** Beyond its own deadline the recorder is killed. */
+const KILL_TIMEOUT_MS = DRAIN_TIMEOUT_MS + 30_000;
 /** Settings of the caller that the recorder of the demo takes over; all others have their defaults. */
 const INHERITED_SETTINGS = [
   'HFT_CLICKHOUSE_FORMAT',
@@ -57,7 +59,7 @@ interface Places {
 
 function parseCount(text: string): number {
   const count = Number(text.replaceAll('_', ''));
-  if (!Number.isSafeInteger(count) || count < 0) throw new InvalidArgumentError('expected a whole number');
+  if (!Number.isSafeInteger(count) || count < 1) throw new InvalidArgumentError('expected a number from 1');
   return count;
 }
 
@@ -105,6 +107,7 @@ async function startRecorder(places: Places, server: EmbeddedServer): Promise<Bu
         HFT_CLICKHOUSE_HOST: new URL(server.url).hostname,
         HFT_CLICKHOUSE_PORT: String(server.port),
         HFT_CLICKHOUSE_DATABASE: DATABASE,
+        HFT_DRAIN_TIMEOUT_MS: String(DRAIN_TIMEOUT_MS),
       }),
       stdin: 'ignore',
       stdout: 'ignore',
@@ -145,7 +148,7 @@ async function runFeed(places: Places, { rows, seed }: DemoFlags): Promise<numbe
 /** Lets the recorder drain; throws when it does not end by itself and well. */
 async function stopRecorder(recorder: Bun.Subprocess, places: Places): Promise<void> {
   recorder.kill('SIGTERM');
-  const timer = setTimeout(() => recorder.kill('SIGKILL'), DRAIN_TIMEOUT_MS);
+  const timer = setTimeout(() => recorder.kill('SIGKILL'), KILL_TIMEOUT_MS);
   const code = await recorder.exited;
   clearTimeout(timer);
   if (code !== 0) throw failure(`the recorder ended with exit code ${code}`, places);

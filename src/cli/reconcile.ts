@@ -1,6 +1,5 @@
 // `recorder reconcile`: received = logged = inserted, proven by counting.
 
-import { join } from 'node:path';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
 import { type EmbeddedServer, startEmbedded } from '../clickhouse/child.ts';
@@ -16,6 +15,7 @@ import { addSettingFlags, configOf, printLine, reportFailure, toJson } from './o
 
 const SETTINGS: readonly SettingName[] = [
   'walDir',
+  'embeddedPath',
   'clickhouseEnabled',
   'clickhouseDisabled',
   'clickhouseHosts',
@@ -120,7 +120,7 @@ async function run(command: Command, flags: ReconcileFlags): Promise<void> {
     let urls = serversOf(config);
     const isRunning = recorderState(realFileSystem, config.walDir) === 'running';
     if (flags.embedded === true && !isRunning) {
-      embedded = await startEmbedded({ path: embeddedPath(config.walDir) });
+      embedded = await startEmbedded({ path: config.embeddedPath });
       urls = [embedded.url];
     }
     const report = await settle(config, urls, Number(flags.wait) * 1000);
@@ -132,11 +132,6 @@ async function run(command: Command, flags: ReconcileFlags): Promise<void> {
   } finally {
     await embedded?.stop();
   }
-}
-
-/** Data directory of the server that `serve --embedded` starts. */
-export function embeddedPath(walDir: string): string {
-  return join(walDir, 'clickhouse');
 }
 
 /** Adds `recorder reconcile`. */
