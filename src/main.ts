@@ -6,9 +6,11 @@ import { version } from '../package.json' with { type: 'json' };
 import { registerClickhouse } from './cli/clickhouse.ts';
 import { registerConfig } from './cli/config.ts';
 import { registerDemo } from './cli/demo.ts';
+import { registerFeed } from './cli/feed.ts';
 import { registerReconcile } from './cli/reconcile.ts';
 import { registerSchema } from './cli/schema.ts';
 import { registerServe } from './cli/serve.ts';
+import { registerWal } from './cli/wal.ts';
 
 const program = new Command('recorder')
   .description('Records a trading engine: FlatBuffers in, write-ahead log, ClickHouse out, exactly once.')
@@ -17,8 +19,10 @@ const program = new Command('recorder')
   .showSuggestionAfterError();
 
 registerServe(program);
+registerFeed(program);
 registerDemo(program);
 registerClickhouse(program);
+registerWal(program);
 registerReconcile(program);
 registerSchema(program);
 registerConfig(program);
