@@ -1,0 +1,236 @@
+// A file system in memory that forgets like a disk: what was not synced may be there after a power loss, or not, page
+// by page and name by name. Operations can be made to fail.
+
+import type { FileHandle, FileSystem, OpenMode } from '../../src/io/file-system.ts';
+import type { SeededRandom } from './random.ts';
+
+const PAGE_SIZE_BYTES = 512;
+
+interface Inode {
+  data: Uint8Array;
+  sizeBytes: number;
+  /** Content at the last sync. */
+  synced: Uint8Array;
+}
+
+export type Operation =
+  | 'open'
+  | 'write'
+  | 'sync'
+  | 'truncate'
+  | 'rename'
+  | 'link'
+  | 'unlink'
+  | 'syncDirectory';
+
+function failure(code: string, path: string): Error {
+  return Object.assign(new Error(`${code}: ${path}`), { code });
+}
+
+function content(inode: Inode): Uint8Array {
+  return inode.data.slice(0, inode.sizeBytes);
+}
+
+class MemoryFile implements FileHandle {
+  readonly path: string;
+  readonly #fileSystem: MemoryFileSystem;
+  readonly #inode: Inode;
+  #open = true;
+
+  constructor(fileSystem: MemoryFileSystem, path: string, inode: Inode) {
+    this.#fileSystem = fileSystem;
+    this.path = path;
+    this.#inode = inode;
+    fileSystem.openFiles++;
+  }
+
+  read(target: Uint8Array, offset: number): number {
+    this.#check();
+    const part = this.#inode.data.subarray(offset, Math.max(offset, this.#inode.sizeBytes));
+    target.set(part.subarray(0, target.length));
+    return Math.min(target.length, part.length);
+  }
+
+  write(source: Uint8Array, offset: number): void {
+    this.#check();
+    this.#fileSystem.attempt('write', this.path);
+    const end = offset + source.length;
+    if (end > this.#inode.data.length) {
+      const grown = new Uint8Array(Math.max(end, this.#inode.data.length * 2));
+      grown.set(this.#inode.data);
+      this.#inode.data = grown;
+    }
+    this.#inode.data.set(source, offset);
+    this.#inode.sizeBytes = Math.max(this.#inode.sizeBytes, end);
+  }
+
+  async writeAsync(source: Uint8Array, offset: number): Promise<void> {
+    await Promise.resolve();
+    this.write(source, offset);
+  }
+
+  async sync(): Promise<void> {
+    this.#check();
+    const snapshot = content(this.#inode);
+    await Promise.resolve();
+    this.#fileSystem.attempt('sync', this.path);
+    this.#inode.synced = snapshot;
+  }
+
+  syncNow(): void {
+    this.#check();
+    this.#fileSystem.attempt('sync', this.path);
+    this.#inode.synced = content(this.#inode);
+  }
+
+  truncate(sizeBytes: number): void {
+    this.#check();
+    this.#fileSystem.attempt('truncate', this.path);
+    if (sizeBytes < this.#inode.sizeBytes) this.#inode.data.fill(0, sizeBytes, this.#inode.sizeBytes);
+    this.#inode.sizeBytes = sizeBytes;
+  }
+
+  sizeBytes(): number {
+    this.#check();
+    return this.#inode.sizeBytes;
+  }
+
+  close(): void {
+    this.#check();
+    this.#open = false;
+    this.#fileSystem.openFiles--;
+  }
+
+  #check(): void {
+    if (!this.#open) throw new Error(`${this.path} is closed`);
+  }
+}
+
+export class MemoryFileSystem implements FileSystem {
+  /** Handles that are open: a test sees leaks here. */
+  openFiles = 0;
+  /** Called before each operation that changes something; may return an error code to fail with. */
+  fault: (operation: Operation, path: string) => string | null = () => null;
+  #names = new Map<string, Inode>();
+  /** Names that survive a power loss. */
+  #syncedNames = new Map<string, Inode>();
+  #directories = new Set<string>();
+
+  attempt(operation: Operation, path: string): void {
+    const code = this.fault(operation, path);
+    if (code !== null) throw failure(code, path);
+  }
+
+  open(path: string, mode: OpenMode): FileHandle {
+    const inode = this.#names.get(path);
+    if (mode !== 'create') return new MemoryFile(this, path, this.#existing(path));
+    if (inode !== undefined) throw failure('EEXIST', path);
+    this.attempt('open', path);
+    const made: Inode = { data: new Uint8Array(0), sizeBytes: 0, synced: new Uint8Array(0) };
+    this.#names.set(path, made);
+    return new MemoryFile(this, path, made);
+  }
+
+  exists(path: string): boolean {
+    return this.#names.has(path) || this.#directories.has(path);
+  }
+
+  list(directory: string): string[] {
+    if (!this.#directories.has(directory)) throw failure('ENOENT', directory);
+    const prefix = `${directory}/`;
+    const names = [...this.#names.keys()].filter((name) => name.startsWith(prefix));
+    return names.map((name) => name.slice(prefix.length)).sort();
+  }
+
+  mkdir(directory: string): void {
+    this.#directories.add(directory);
+  }
+
+  readFile(path: string): Uint8Array {
+    return content(this.#existing(path));
+  }
+
+  rename(from: string, to: string): void {
+    const inode = this.#existing(from);
+    this.attempt('rename', from);
+    this.#names.delete(from);
+    this.#names.set(to, inode);
+  }
+
+  link(from: string, to: string): void {
+    const inode = this.#existing(from);
+    this.attempt('link', from);
+    if (this.#names.has(to)) throw failure('EEXIST', to);
+    this.#names.set(to, inode);
+  }
+
+  unlink(path: string): void {
+    this.#existing(path);
+    this.attempt('unlink', path);
+    this.#names.delete(path);
+  }
+
+  async syncDirectory(directory: string): Promise<void> {
+    await Promise.resolve();
+    this.syncDirectoryNow(directory);
+  }
+
+  syncDirectoryNow(directory: string): void {
+    this.attempt('syncDirectory', directory);
+    this.#syncedNames = new Map(this.#names);
+  }
+
+  map(path: string, sizeBytes: number): Uint8Array {
+    return new Uint8Array(this.#existing(path).data.buffer, 0, sizeBytes);
+  }
+
+  freeBytes(): number {
+    return Number.MAX_SAFE_INTEGER;
+  }
+
+  /** Replaces a file's content, as a test that damages it does. */
+  put(path: string, bytes: Uint8Array): void {
+    this.#names.set(path, { data: bytes.slice(), sizeBytes: bytes.length, synced: bytes.slice() });
+  }
+
+  /** The same files, as a process sees them after its predecessor was killed: nothing is lost. */
+  afterKill(): MemoryFileSystem {
+    return this.#copy(this.#names, content);
+  }
+
+  /** What a power loss leaves: each unsynced page and each unsynced name is there or not, by chance. */
+  afterPowerLoss(random: SeededRandom): MemoryFileSystem {
+    const names = new Map(this.#syncedNames);
+    for (const path of new Set([...this.#names.keys(), ...this.#syncedNames.keys()])) {
+      const [now, before] = [this.#names.get(path), this.#syncedNames.get(path)];
+      if (now === before || random.int(0, 1) === 0) continue;
+      if (now === undefined) names.delete(path);
+      else names.set(path, now);
+    }
+    return this.#copy(names, (inode) => lossy(inode, random));
+  }
+
+  #copy(names: Map<string, Inode>, take: (inode: Inode) => Uint8Array): MemoryFileSystem {
+    const copy = new MemoryFileSystem();
+    for (const [path, inode] of names) copy.put(path, take(inode));
+    copy.#syncedNames = new Map(copy.#names);
+    copy.#directories = new Set(this.#directories);
+    return copy;
+  }
+
+  #existing(path: string): Inode {
+    const inode = this.#names.get(path);
+    if (inode === undefined) throw failure('ENOENT', path);
+    return inode;
+  }
+}
+
+function lossy({ data, sizeBytes, synced }: Inode, random: SeededRandom): Uint8Array {
+  const size = random.int(0, 1) === 0 ? synced.length : sizeBytes;
+  const result = new Uint8Array(size);
+  for (let start = 0; start < size; start += PAGE_SIZE_BYTES) {
+    const source = random.int(0, 1) === 0 ? synced : data.subarray(0, sizeBytes);
+    result.set(source.subarray(start, Math.min(start + PAGE_SIZE_BYTES, size)), start);
+  }
+  return result;
+}
