@@ -56,6 +56,8 @@ export interface Batch {
   pendingVarBytes: number;
   /** Stream ids in this batch; their position is the stream index in the block. */
   streamIds: number[];
+  /** Stream id to its position in `streamIds`; the last one used is kept beside it. */
+  readonly streamIndexes: Map<number, number>;
   lastStreamId: number;
   lastStreamIndex: number;
 }
@@ -115,6 +117,7 @@ export function createBatch(model: TopicModel, capacityRows: number): Batch {
     sizeBytes: 0,
     pendingVarBytes: 0,
     streamIds: [],
+    streamIndexes: new Map(),
     lastStreamId: -1,
     lastStreamIndex: 0,
   };
@@ -166,8 +169,11 @@ export function commitRow(
 }
 
 function selectStream(batch: Batch, streamId: number): void {
-  let index = batch.streamIds.indexOf(streamId);
-  if (index < 0) index = batch.streamIds.push(streamId) - 1;
+  let index = batch.streamIndexes.get(streamId);
+  if (index === undefined) {
+    index = batch.streamIds.push(streamId) - 1;
+    batch.streamIndexes.set(streamId, index);
+  }
   batch.lastStreamId = streamId;
   batch.lastStreamIndex = index;
 }
@@ -191,6 +197,7 @@ export function resetBatch(batch: Batch): void {
   batch.sizeBytes = 0;
   batch.pendingVarBytes = 0;
   batch.streamIds = [];
+  batch.streamIndexes.clear();
   batch.lastStreamId = -1;
   batch.lastStreamIndex = 0;
 }
