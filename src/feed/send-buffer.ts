@@ -69,7 +69,12 @@ export class SendBuffer {
 
   /** The bytes to write next; empty where there are none. Valid until the next call that changes the buffer. */
   pending(): Uint8Array {
-    const chunk = this.#chunks[this.#cursorChunk];
+    let chunk = this.#chunks[this.#cursorChunk];
+    if (chunk !== undefined && this.#cursorOffset === chunk.sizeBytes && !this.#isLast()) {
+      // This chunk was written to its end before the next one was begun.
+      this.#cursorOffset = 0;
+      chunk = this.#chunks[++this.#cursorChunk];
+    }
     return chunk === undefined
       ? new Uint8Array(0)
       : chunk.bytes.subarray(this.#cursorOffset, chunk.sizeBytes);
