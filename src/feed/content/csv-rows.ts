@@ -15,7 +15,7 @@ export function csvRows(block: LineBlock): CsvRow[] {
   const records = parse(block.text, {
     bom: true,
     relax_column_count: true,
-    relax_quotes: true,
+    quote: null,
     skip_empty_lines: true,
     trim: true,
     record_delimiter: ['\r\n', '\n'],
