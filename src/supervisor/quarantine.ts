@@ -6,8 +6,9 @@
 //
 // Invariants
 // - Both files together stay below maxBytes; what does not fit is counted, never kept in part.
-// - The bytes are written before the line that names them: a line always finds its bytes. A crash can leave bytes
-//   without a line, or a torn last line; the next entry begins on a line of its own.
+// - The bytes are written before the line that names them. A crash can leave bytes without a line, or a torn last
+//   line; the next entry begins on a line of its own. A power loss can keep a line and lose its bytes: such a line is
+//   left out by the reader, and its frame was never acknowledged.
 // - A full or failing disk costs entries, which are counted, never more.
 //
 // Life cycle: keep() copies into memory, write() puts what has gathered into the files (once a group commit, or when
@@ -88,6 +89,7 @@ export class Quarantine {
     this.#maxBytes = maxBytes;
     this.#data = openFile(fileSystem, `${directory}/${QUARANTINE_DATA}`);
     this.#index = openFile(fileSystem, `${directory}/${QUARANTINE_INDEX}`);
+    fileSystem.syncDirectoryNow(directory);
     this.#dataSizeBytes = this.#data.sizeBytes();
     this.#indexSizeBytes = this.#index.sizeBytes();
     this.#endTornLine();
@@ -180,15 +182,17 @@ export class Quarantine {
   }
 }
 
-/** The entries of a quarantine, oldest first; torn lines are left out. No quarantine: none. */
+/** The entries of a quarantine, oldest first; what a crash has cut is left out. No quarantine: none. */
 export function readQuarantineIndex(directory: string, fileSystem: FileSystem): QuarantineEntry[] {
   const path = `${directory}/${QUARANTINE_INDEX}`;
   if (!fileSystem.exists(path)) return [];
   const entries: QuarantineEntry[] = [];
+  const dataSizeBytes = fileSystem.readFile(`${directory}/${QUARANTINE_DATA}`).byteLength;
   for (const line of new TextDecoder().decode(fileSystem.readFile(path)).split('\n')) {
     if (line === '') continue;
     try {
-      entries.push(JSON.parse(line) as QuarantineEntry);
+      const entry = JSON.parse(line) as QuarantineEntry;
+      if (entry.offset + entry.length <= dataSizeBytes) entries.push(entry);
     } catch {
       // A torn line: a crash cut it, its frame was never acknowledged.
     }
