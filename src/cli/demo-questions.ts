@@ -57,13 +57,13 @@ FROM hft.orders GROUP BY strategy_id ORDER BY orders DESC LIMIT 8`,
   },
   {
     title: 'The proof: (recorder, wal_id, wal_lsn) is unique',
-    sql: TABLES.map(proofOf).join('\nUNION ALL '),
+    sql: `SELECT * FROM (${TABLES.map(proofOf).join('\nUNION ALL ')}) ORDER BY rows DESC`,
   },
 ];
 
 function shown(value: unknown): string {
   const text = String(value);
-  return /^\d{5,}$/.test(text) ? Number(text).toLocaleString('en-US') : text;
+  return /^\d{4,}$/.test(text) ? Number(text).toLocaleString('en-US') : text;
 }
 
 /** Asks each question and prints its SQL's answer as a table. Throws ServerError. */
@@ -74,6 +74,7 @@ export async function printAnswers(client: SqlClient): Promise<void> {
     const table = new Table({
       head: names,
       colAligns: names.map((name) => (/^-?[\d.]+$/.test(String(rows[0]?.[name])) ? 'right' : 'left')),
+      chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
       style: { head: [], border: [] },
     });
     for (const row of rows) table.push(names.map((name) => shown(row[name])));

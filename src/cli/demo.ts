@@ -128,7 +128,7 @@ async function startRecorder(places: Places, server: EmbeddedServer): Promise<Bu
 }
 
 /** Runs the simulated engine to its end; rows that it sent. */
-async function runFeed(places: Places, { rows, seed }: DemoFlags): Promise<number> {
+async function runFeed(places: Places, { rows, seed }: DemoFlags, interrupt: AbortSignal): Promise<number> {
   const log = openSync(places.log, 'a');
   const numbers = ['--rows', String(rows), '--seed', String(seed)];
   const feed = Bun.spawn([...ownCommand(), 'feed', 'sim', ...numbers, '--socket', places.socket, '--json'], {
@@ -138,7 +138,9 @@ async function runFeed(places: Places, { rows, seed }: DemoFlags): Promise<numbe
     stderr: log,
   });
   closeSync(log);
+  interrupt.addEventListener('abort', () => feed.kill('SIGTERM'));
   const [text, code] = await Promise.all([new Response(feed.stdout).text(), feed.exited]);
+  if (interrupt.aborted) throw new RecorderError('interrupted', 'the demo was interrupted');
   if (code !== 0) throw failure(`the feed ended with exit code ${code}`, places);
   const last = JSON.parse(text.trim().split('\n').at(-1) ?? '{}') as { sent?: number };
   if (last.sent === undefined) throw failure('the feed did not say how much it sent', places);
@@ -174,6 +176,7 @@ async function record(
   server: EmbeddedServer,
   client: SqlClient,
   flags: DemoFlags,
+  interrupt: AbortSignal,
 ): Promise<DemoResult> {
   const recorder = await startRecorder(places, server);
   try {
@@ -181,7 +184,7 @@ async function record(
     const progress = startProgress(flags.rows, places.walDir, client);
     let sent: number;
     try {
-      sent = await runFeed(places, flags);
+      sent = await runFeed(places, flags, interrupt);
       await stopRecorder(recorder, places);
     } finally {
       await progress.stop();
@@ -193,6 +196,7 @@ async function record(
     return resultOf(sent, report, seconds);
   } finally {
     recorder.kill('SIGKILL');
+    await recorder.exited;
   }
 }
 
@@ -214,9 +218,13 @@ function printResult(result: DemoResult, places: Places, keep: boolean): void {
 async function run(flags: DemoFlags): Promise<void> {
   const json = flags.json === true;
   const keep = flags.keep === true || flags.dir !== undefined;
-  const places = makePlaces(flags.dir);
+  const interrupt = new AbortController();
+  // The parts of the demo are stopped in order, and what it made is removed, before it ends.
+  for (const name of ['SIGINT', 'SIGTERM']) process.on(name, () => interrupt.abort());
+  let places: Places | null = null;
   let server: EmbeddedServer | null = null;
   try {
+    places = makePlaces(flags.dir);
     server = await startEmbedded({ path: join(places.root, 'clickhouse') });
     const client = connectClickHouse({
       urls: [server.url],
@@ -225,7 +233,7 @@ async function run(flags: DemoFlags): Promise<void> {
       timeoutMs: 60_000,
     });
     try {
-      const result = await record(places, server, client, flags);
+      const result = await record(places, server, client, flags, interrupt.signal);
       if (!json) await printAnswers(client);
       if (json) printLine(toJson(result));
       else printResult(result, places, keep);
@@ -238,7 +246,7 @@ async function run(flags: DemoFlags): Promise<void> {
     reportFailure(error, json);
   } finally {
     await server?.stop();
-    if (!keep) rmSync(places.root, { recursive: true, force: true });
+    if (places !== null && !keep) rmSync(places.root, { recursive: true, force: true });
   }
 }
 

@@ -93,6 +93,7 @@ function printReport(report: ReconcileReport): void {
   const table = new Table({
     head: ['topic', ...COLUMNS.map((name) => (name === 'deadLettered' ? 'dead' : name))],
     colAligns: ['left', ...COLUMNS.map(() => 'right' as const)],
+    chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
     style: { head: [], border: [] },
   });
   const row = (name: string, counts: TopicReport | ReconcileReport) =>

@@ -55,11 +55,19 @@ interface Announcement {
   version: string;
 }
 
+/** Why the child did not start, in its own words. */
+interface StartFailure {
+  error: { code: string; message: string };
+}
+
 const HEALTHY_MS = 60_000;
 const FIRST_PAUSE_MS = 200;
+/** Attempts while the directory or the port is still held: 6 s with their pauses. */
+const START_ATTEMPTS = 6;
+const HELD = ['clickhouse_path', 'clickhouse_port'];
 
-/** Reads the child's output until its announcement line; later output is read and dropped. */
-async function readAnnouncement(child: Child): Promise<Announcement | null> {
+/** Reads the child's first line of JSON, null when there is none; later output is read and dropped. */
+async function firstAnswer(child: Child): Promise<Announcement | StartFailure | null> {
   const decoder = new TextDecoder();
   const reader = child.stdout.getReader();
   let text = '';
@@ -67,17 +75,18 @@ async function readAnnouncement(child: Child): Promise<Announcement | null> {
     const { done, value } = await reader.read();
     if (done) return null;
     text += decoder.decode(value, { stream: true });
-    const line = text.split('\n').find((candidate) => candidate.startsWith('{"url"'));
-    if (line === undefined || !text.includes(`${line}\n`)) continue;
+    const lines = text.split('\n').slice(0, -1);
+    const line = lines.find((candidate) => candidate.startsWith('{'));
+    if (line === undefined) continue;
     const drain = async () => {
       while (!(await reader.read()).done);
     };
     drain().catch(() => undefined);
-    return JSON.parse(line) as Announcement;
+    return JSON.parse(line) as Announcement | StartFailure;
   }
 }
 
-/** Starts one child and waits until it answers. Throws RecorderError `clickhouse_start`. */
+/** Starts one child and waits until it answers. Throws RecorderError with the child's code. */
 async function launch(options: EmbeddedOptions, port: number): Promise<{ child: Child; said: Announcement }> {
   const host = options.host ?? '127.0.0.1';
   const child: Child = Bun.spawn(
@@ -91,9 +100,10 @@ async function launch(options: EmbeddedOptions, port: number): Promise<{ child: 
   const timeoutMs = options.startTimeoutMs ?? 30_000;
   const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
   try {
-    const said = await readAnnouncement(child);
-    if (said !== null && (await fetch(`${said.url}/ping`)).ok) return { child, said };
+    const said = await firstAnswer(child);
+    if (said !== null && 'url' in said && (await fetch(`${said.url}/ping`)).ok) return { child, said };
     const code = await child.exited;
+    if (said !== null && 'error' in said) throw new RecorderError(said.error.code, said.error.message);
     throw new RecorderError(
       'clickhouse_start',
       child.signalCode === null
@@ -107,16 +117,17 @@ async function launch(options: EmbeddedOptions, port: number): Promise<{ child: 
 }
 
 /**
- * A directory stays locked for a moment after its last server was killed: the start is tried again for a
- * while.
+ * The server of a recorder that was killed ends its statements before it lets go of directory and port: the
+ * start is tried again for a while.
  */
 async function launchPatiently(options: EmbeddedOptions, port: number) {
   for (let attempt = 1; ; attempt++) {
     try {
       return await launch(options, port);
     } catch (error) {
-      if (attempt === 3 || !(error instanceof RecorderError)) throw error;
-      await Bun.sleep(FIRST_PAUSE_MS * 2 ** attempt);
+      const isHeld = error instanceof RecorderError && HELD.includes(error.code);
+      if (!isHeld || attempt === START_ATTEMPTS) throw error;
+      await Bun.sleep(FIRST_PAUSE_MS * 2 ** (attempt - 1));
     }
   }
 }

@@ -70,6 +70,16 @@ test('a server that cannot stay up is given up', async () => {
   await server.close();
 }, 30_000);
 
+test('a server waits for the last one to let go of the directory', async () => {
+  const first = await startTestServer();
+  const second = startTestServer({ path: first.path });
+  await Bun.sleep(300);
+  await first.stop();
+  const server = await second;
+  expect(await ask(server.url, 'SELECT 1')).toBe('1');
+  await server.close();
+}, 30_000);
+
 test('the server ends when its supervisor is killed', async () => {
   const path = mkdtempSync(join(tmpdir(), 'recorder-clickhouse-'));
   const script = `
