@@ -212,7 +212,13 @@ export class UdpProducer {
   #transmit(bytes: Uint8Array, line: number): void {
     const { host, port } = this.#options.lines[line]!;
     for (let attempt = 0; attempt < 1000; attempt++) {
-      if (this.#socket.send(bytes, port, host)) return;
+      try {
+        if (this.#socket.send(bytes, port, host)) return;
+      } catch (error) {
+        // What an earlier datagram met (ICMP "port unreachable"); this one was not sent for it.
+        if ((error as { code?: string }).code !== 'ECONNREFUSED') throw error;
+        continue;
+      }
       Bun.sleepSync(0.1);
     }
     throw new RecorderError('udp_send_blocked', `the system does not take datagrams for ${host}:${port}`);
