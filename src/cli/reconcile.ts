@@ -8,6 +8,7 @@ import { RecorderError } from '../errors.ts';
 import { realFileSystem } from '../io/real-file-system.ts';
 import type { SettingName } from '../settings.ts';
 import { connectClickHouse } from '../sink/clickhouse-client.ts';
+import { ServerError } from '../sink/server-error.ts';
 import type { LsnRange } from '../supervisor/lsn-difference.ts';
 import { type ReconcileReport, reconcile, type TopicReport } from '../supervisor/reconcile.ts';
 import { readStatus, recorderState } from '../supervisor/status-file.ts';
@@ -57,14 +58,23 @@ async function settle(config: Config, urls: readonly string[], waitMs: number): 
   const deadline = performance.now() + waitMs;
   try {
     for (;;) {
+      const isOver = performance.now() >= deadline;
       const isRunning = recorderState(realFileSystem, walDir) === 'running';
-      const report = await reconcile({ fileSystem: realFileSystem, walDir, client, database });
+      const report = await reconcile({ fileSystem: realFileSystem, walDir, client, database }).catch(
+        (error: unknown) => {
+          // A server that restarts answers soon.
+          if (isOver || !(error instanceof ServerError) || error.outcome === 'refused') throw error;
+          return 'unavailable' as const;
+        },
+      );
       if (report === null) {
         throw new RecorderError('wal_absent', `there is no write-ahead log in ${walDir}`, {
           hint: 'name its directory with --wal-dir',
         });
       }
-      if (report.matches || !isRunning || client === null || performance.now() >= deadline) return report;
+      if (report !== 'unavailable') {
+        if (report.matches || !isRunning || client === null || isOver) return report;
+      }
       await Bun.sleep(POLL_MS);
     }
   } finally {
@@ -142,6 +152,10 @@ export function registerReconcile(program: Command): void {
     .description('compare what was received, what the WAL holds and what ClickHouse has, row by row')
     .option('--json', 'print one JSON object as the last line')
     .option('--embedded', 'start the embedded ClickHouse server of a recorder that has stopped')
-    .option('--wait <seconds>', 'how long a running recorder may take to deliver the rest', '10');
+    .option(
+      '--wait <seconds>',
+      'how long a running recorder may take to deliver the rest, and a server to answer',
+      '10',
+    );
   addSettingFlags(command, SETTINGS).action((flags: ReconcileFlags) => run(command, flags));
 }
