@@ -35,6 +35,7 @@ export interface SegmentStart {
   walId: bigint;
   baseLsn: bigint;
   groupEndLsn: bigint;
+  syncedLsn: bigint;
   topics: readonly WalTopic[];
   rowsByTopic: readonly bigint[];
   streams: StreamPosition[];
@@ -92,6 +93,7 @@ function headerOf(start: SegmentStart, chain: Chain): Uint8Array {
     streams: start.streams,
     previousBaseLsn: chain.previousBaseLsn,
     groupEndLsn: start.groupEndLsn,
+    syncedLsn: start.syncedLsn,
     gapBefore: chain.gapBefore,
   });
   return encodeSegmentHeader({ walId, baseLsn, prevChecksum: chain.prevChecksum }, metadata);

@@ -19,7 +19,7 @@ import {
   recordSizeBytes,
   type SegmentFile,
 } from './segment-file.ts';
-import type { SegmentMeta, WalTopic } from './segment-meta.ts';
+import { type LsnGap, type SegmentMeta, topicOf, type WalTopic } from './segment-meta.ts';
 
 /** Rows `firstLsn` to `lastLsn` cannot be read. `topic` is null when it is not known. */
 export interface CursorDamage {
@@ -27,7 +27,7 @@ export interface CursorDamage {
   offset: number;
   firstLsn: bigint;
   lastLsn: bigint;
-  reason: RecordFault | 'missing_segment' | 'bad_segment_header' | 'missing_rows' | 'lsn_overlap';
+  reason: RecordFault | 'missing_segment' | 'bad_segment_header' | 'missing_rows' | 'unknown_topic';
   topic: string | null;
 }
 
@@ -89,7 +89,8 @@ export class WalCursor {
     const horizon = this.#options.durableLsn();
     while (this.#lsn < horizon) {
       const place = this.#place ?? this.#enterSegment(horizon);
-      if (place === null) return null;
+      if (place === 'none') return null;
+      if (place === 'skipped') continue;
       const block = this.#step(place, horizon);
       if (block !== null) return block;
     }
@@ -103,6 +104,8 @@ export class WalCursor {
 
   #step(place: Place, horizon: bigint): WalBlock | null {
     const { file, header: segmentHeader, meta } = place.segment;
+    // Rows from the limit on are void: what lies there, intact or torn, is nobody's.
+    if (place.limitLsn !== null && this.#lsn >= place.limitLsn) return this.#leaveSegment(horizon);
     const header = readRecordHeader(
       file,
       place.offset,
@@ -122,9 +125,11 @@ export class WalCursor {
     if (endLsn(header) <= this.#lsn) return null;
     if (header.lsn > this.#lsn) this.#lost(place, 'missing_rows', header.lsn - 1n, null);
     this.#lsn = endLsn(header);
-    const topic = meta.topics[header.topicIndex];
-    if (topic === undefined)
-      throw new WalFormatError(`block ${header.lsn} names a topic that its segment does not have`);
+    const topic = topicOf(meta, header);
+    if (topic === undefined) {
+      this.#report(place, offset, 'unknown_topic', header.lsn, endLsn(header) - 1n, null);
+      return null;
+    }
     if (this.#options.topic !== null && this.#options.topic !== topic.topic) return null;
     if (this.#options.ownPayloads === true) this.#buffer = new ReadBuffer(header.payloadSizeBytes);
     const payload = readPayload(file, offset, header, this.#buffer);
@@ -178,44 +183,85 @@ export class WalCursor {
     return segmentsAmong(this.#options.fileSystem.list(this.#options.dir));
   }
 
-  #gapBefore(baseLsn: bigint): { firstLsn: bigint } | null {
+  /**
+   * Opens the segment that holds the cursor's LSN, or the next one after it; 'none' when there is none,
+   * 'skipped' when it cannot be read.
+   */
+  #enterSegment(horizon: bigint): Place | 'none' | 'skipped' {
+    const all = this.#segments();
+    const index = Math.max(
+      all.findLastIndex((entry) => entry.baseLsn <= this.#lsn),
+      0,
+    );
+    const entry = all[index];
+    if (entry === undefined || entry.baseLsn >= horizon) return 'none';
+    const nextBase = all[index + 1]?.baseLsn ?? null;
+    if (entry.baseLsn > this.#lsn) {
+      this.#reportRange(entry.name, 0, 'missing_segment', this.#lsn, entry.baseLsn - 1n, null);
+      this.#lsn = entry.baseLsn;
+    }
+    const opened = this.#openSegment(entry.name, entry.baseLsn, all);
+    if (opened === null) {
+      const endOfSegment = nextBase === null || nextBase > horizon ? horizon : nextBase;
+      this.#reportRange(entry.name, 0, 'bad_segment_header', this.#lsn, endOfSegment - 1n, null);
+      this.#lsn = endOfSegment;
+      return 'skipped';
+    }
+    const limitLsn = nextBase === null ? null : (this.#gapBefore(nextBase)?.firstLsn ?? nextBase);
+    this.#place = { ...opened, fileSizeBytes: opened.segment.file.sizeBytes(), limitLsn };
+    return this.#place;
+  }
+
+  /**
+   * A segment and its first record; with a neighbour's header when its own is damaged, null when that cannot
+   * help.
+   */
+  #openSegment(
+    name: string,
+    baseLsn: bigint,
+    all: readonly { baseLsn: bigint }[],
+  ): Pick<Place, 'segment' | 'offset'> | null {
+    const { fileSystem, dir } = this.#options;
+    const file = fileSystem.open(`${dir}/${name}`, 'read');
+    const read = readSegmentHeader(file, baseLsn);
+    if (typeof read !== 'string') {
+      return { segment: { name, baseLsn, file, ...read }, offset: read.header.headerSizeBytes };
+    }
+    if (read === 'future_version') {
+      file.close();
+      throw new WalFormatError(`segment ${name} is of a newer version of the format`);
+    }
+    const neighbour = read === 'wrong_name' ? null : this.#anyHeader(all);
+    const first = neighbour && findRecord(file, 0, neighbour.header.walId, baseLsn);
+    if (neighbour !== null && first !== null) {
+      const { header, meta } = neighbour;
+      return { segment: { name, baseLsn, file, header, meta }, offset: first.offset };
+    }
+    file.close();
+    return null;
+  }
+
+  #anyHeader(all: readonly { baseLsn: bigint }[]): Pick<SegmentFile, 'header' | 'meta'> | null {
+    for (const { baseLsn } of all) {
+      const header = this.#headerOf(baseLsn);
+      if (header !== null) return header;
+    }
+    return null;
+  }
+
+  #headerOf(baseLsn: bigint): Pick<SegmentFile, 'header' | 'meta'> | null {
     try {
       const segment = openSegmentFile(this.#options.fileSystem, this.#options.dir, baseLsn);
       segment.file.close();
-      return segment.meta.gapBefore;
+      return segment;
     } catch (error) {
       if (error instanceof WalFormatError || errorCode(error) === 'ENOENT') return null;
       throw error;
     }
   }
 
-  /** Opens the segment that holds the cursor's LSN, or the next one after it; null when there is none. */
-  #enterSegment(horizon: bigint): Place | null {
-    const all = this.#segments();
-    const at = all.findLastIndex((entry) => entry.baseLsn <= this.#lsn);
-    const entry = all[Math.max(at, 0)];
-    if (entry === undefined || entry.baseLsn >= horizon) return null;
-    const nextBase = all[Math.max(at, 0) + 1]?.baseLsn ?? null;
-    if (entry.baseLsn > this.#lsn) {
-      this.#reportRange(entry.name, 0, 'missing_segment', this.#lsn, entry.baseLsn - 1n, null);
-      this.#lsn = entry.baseLsn;
-    }
-    const { fileSystem, dir } = this.#options;
-    const file = fileSystem.open(`${dir}/${entry.name}`, 'read');
-    const read = readSegmentHeader(file, entry.baseLsn);
-    if (typeof read === 'string') {
-      file.close();
-      if (read === 'future_version') throw new WalFormatError(`segment ${entry.name} is of a newer version`);
-      const endOfSegment = nextBase === null || nextBase > horizon ? horizon : nextBase;
-      this.#reportRange(entry.name, 0, 'bad_segment_header', this.#lsn, endOfSegment - 1n, null);
-      this.#lsn = endOfSegment;
-      return null;
-    }
-    const limitLsn = nextBase === null ? null : (this.#gapBefore(nextBase)?.firstLsn ?? nextBase);
-    const segment = { name: entry.name, baseLsn: entry.baseLsn, file, ...read };
-    const fileSizeBytes = file.sizeBytes();
-    this.#place = { segment, offset: read.header.headerSizeBytes, fileSizeBytes, limitLsn };
-    return this.#place;
+  #gapBefore(baseLsn: bigint): LsnGap | null {
+    return this.#headerOf(baseLsn)?.meta.gapBefore ?? null;
   }
 
   #lost(place: Place, reason: CursorDamage['reason'], lastLsn: bigint, topic: string | null): void {

@@ -61,7 +61,7 @@ function copyTail(
 ): void {
   const target = fileSystem.open(path, 'create');
   try {
-    const chunk = new Uint8Array(1024 * 1024);
+    const chunk = new Uint8Array(Math.min(1024 * 1024, from.sizeBytes()));
     for (let done = offset; done < from.sizeBytes(); done += chunk.length) {
       const count = from.read(chunk, done);
       // Zeros at the end are not worth keeping: the file system makes a hole of what is not written.

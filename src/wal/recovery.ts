@@ -11,7 +11,7 @@ import { type CutPlan, collectFindings, planCut, provenHorizon } from './recover
 import { applyCut, type RepairContext, repairStamp } from './recovery-repair.ts';
 import type { RecoveredState, RecoveryOptions, RecoveryReport } from './recovery-report.ts';
 import { ReadBuffer, readPayload } from './segment-file.ts';
-import type { WalTopic } from './segment-meta.ts';
+import { topicOf, type WalTopic } from './segment-meta.ts';
 import { type SurveyedSegment, surveySegments } from './survey.ts';
 
 type CountedTopic = WalTopic & { rowsBefore: bigint };
@@ -29,12 +29,12 @@ export function recoverWal(options: RecoveryOptions): RecoveredState {
   const segments = walId === null ? surveyed : withoutUnborn(context, surveyed, walId, report);
   checkMissing(options, segments, horizon, report);
   if (segments.length === 0) return freshState(options, horizon, report);
-  const startIndex = startOf(segments);
+  const horizonLsn = horizon?.durableLsn() ?? 0n;
+  const startIndex = startOf(segments, horizonLsn);
   if (walId === null || startIndex === -1) {
     throw new WalFormatError(`no segment in ${dir} has a readable header`);
   }
   const findings = collectFindings(fileSystem, dir, segments, startIndex, walId);
-  const horizonLsn = horizon?.durableLsn() ?? 0n;
   const proven = provenHorizon(findings, horizonLsn);
   const start = segments[startIndex]!;
   const plan = planCut(findings, start.baseLsn, proven);
@@ -61,14 +61,15 @@ function freshState(
 }
 
 /**
- * Latest segment that begins with a group, else the oldest with a header: from there on the log is read
- * again.
+ * Where to read on from: the latest segment that begins with a group and before which everything is known to
+ * be durable; else the oldest with a header. -1 when no segment has one.
  */
-function startOf(segments: readonly SurveyedSegment[]): number {
-  const atGroup = segments.findLastIndex(
-    ({ meta, baseLsn }) => meta !== null && meta.groupEndLsn === baseLsn,
+function startOf(segments: readonly SurveyedSegment[], horizonLsn: bigint): number {
+  const synced = segments.reduce((lsn, { meta }) => largest(lsn, meta?.syncedLsn ?? 0n), horizonLsn);
+  const start = segments.findLastIndex(
+    ({ meta, baseLsn }) => meta !== null && meta.groupEndLsn === baseLsn && baseLsn <= synced,
   );
-  return atGroup !== -1 ? atGroup : segments.findIndex(({ meta }) => meta !== null);
+  return start !== -1 ? start : segments.findIndex(({ meta }) => meta !== null);
 }
 
 function reportPlan(
@@ -107,24 +108,25 @@ function countRows(segments: readonly SurveyedSegment[], startIndex: number, pla
     for (const entry of meta?.topics ?? []) topics.set(entry.topic, { ...entry });
     for (const { segmentIndex, header } of plan.kept) {
       if (segmentIndex !== index) continue;
-      const topic = topics.get(topicOf(segments, index, header)?.topic ?? '');
+      const topic = topics.get(topicOfBlock(segments, index, header)?.topic ?? '');
       if (topic !== undefined) topic.rowsBefore += BigInt(header.rowCount);
     }
   }
   return [...topics.values()];
 }
 
-/** The topic of a block: by its segment's list, or by fingerprint when that segment's header is damaged. */
-function topicOf(
+/** The topic of a block, by its segment's header or by another's when that is damaged. */
+function topicOfBlock(
   segments: readonly SurveyedSegment[],
   segmentIndex: number,
   header: RecordHeader,
 ): WalTopic | undefined {
-  const own = segments[segmentIndex]!.meta;
-  if (own !== null) return own.topics[header.topicIndex];
-  return segments
-    .flatMap(({ meta }) => meta?.topics ?? [])
-    .find(({ fingerprint }) => fingerprint === header.schemaFingerprint);
+  const metas = [segments[segmentIndex]!, ...segments].flatMap(({ meta }) => meta ?? []);
+  for (const meta of metas) {
+    const topic = topicOf(meta, header);
+    if (topic !== undefined) return topic;
+  }
+  return undefined;
 }
 
 function replay(
@@ -147,7 +149,7 @@ function replay(
       open = { index: segmentIndex, file: options.fileSystem.open(path, 'read') };
     }
     const payload = readPayload(open.file!, offset, header, buffer);
-    const topic = topicOf(segments, segmentIndex, header);
+    const topic = topicOfBlock(segments, segmentIndex, header);
     if (payload !== null && topic !== undefined) options.onRecoveredBlock(header, payload, topic);
   }
   open.file?.close();

@@ -7,6 +7,7 @@
 import type { FileHandle, FileSystem } from '../io/file-system.ts';
 import { WalFormatError } from './errors.ts';
 import {
+  align8,
   checksum,
   decodeRecordHeader,
   decodeSegmentHeader,
@@ -141,10 +142,10 @@ export function findRecord(
   minLsn: bigint,
 ): { offset: number; header: RecordHeader } | null {
   const fileSizeBytes = file.sizeBytes();
-  const chunk = new Uint8Array(SEARCH_CHUNK_BYTES);
+  const chunk = new Uint8Array(Math.min(SEARCH_CHUNK_BYTES, align8(fileSizeBytes)));
   const words = new Uint32Array(chunk.buffer);
   const buffer = new ReadBuffer();
-  for (let start = fromOffset; start < fileSizeBytes; start += SEARCH_CHUNK_BYTES) {
+  for (let start = fromOffset; start < fileSizeBytes; start += chunk.length) {
     const wordCount = file.read(chunk, start) >>> 2;
     for (let i = 0; i < wordCount; i += 2) {
       if (words[i] !== RECORD_MAGIC) continue;
@@ -159,11 +160,11 @@ export function findRecord(
 
 /** Offset of the first byte at or after `fromOffset` that is not zero, or -1. */
 export function findNonZero(file: FileHandle, fromOffset: number): number {
-  const chunk = new Uint8Array(SEARCH_CHUNK_BYTES);
-  for (let start = fromOffset; ; start += SEARCH_CHUNK_BYTES) {
+  const chunk = new Uint8Array(Math.min(SEARCH_CHUNK_BYTES, align8(file.sizeBytes()) + 8));
+  for (let start = fromOffset; ; start += chunk.length) {
     const count = file.read(chunk, start);
     const found = firstNonZero(chunk.subarray(0, count));
     if (found !== -1) return start + found;
-    if (count < SEARCH_CHUNK_BYTES) return -1;
+    if (count < chunk.length) return -1;
   }
 }

@@ -47,7 +47,19 @@ export interface SegmentMeta {
    * group.
    */
   groupEndLsn: bigint;
+  /** Rows below it had been synced when this segment began. */
+  syncedLsn: bigint;
   gapBefore: LsnGap | null;
+}
+
+/** The topic of a record: by its place in the list, or by fingerprint when the list is of another segment. */
+export function topicOf(
+  meta: SegmentMeta,
+  header: { topicIndex: number; schemaFingerprint: bigint },
+): WalTopic | undefined {
+  const listed = meta.topics[header.topicIndex];
+  if (listed?.fingerprint === header.schemaFingerprint) return listed;
+  return meta.topics.find(({ fingerprint }) => fingerprint === header.schemaFingerprint);
 }
 
 const hex = (value: bigint) => value.toString(16).padStart(16, '0');
@@ -77,6 +89,7 @@ export function encodeSegmentMeta(meta: SegmentMeta): string {
     })),
     previousBaseLsn: meta.previousBaseLsn?.toString() ?? null,
     groupEndLsn: meta.groupEndLsn.toString(),
+    syncedLsn: meta.syncedLsn.toString(),
     gapBefore: meta.gapBefore && {
       firstLsn: meta.gapBefore.firstLsn.toString(),
       lastLsn: meta.gapBefore.lastLsn.toString(),
@@ -93,6 +106,7 @@ interface MetaJson {
   streams: { source: string; session: string; lastSeq: string }[];
   previousBaseLsn: string | null;
   groupEndLsn: string;
+  syncedLsn: string;
   gapBefore: { firstLsn: string; lastLsn: string; reason: string } | null;
 }
 
@@ -120,6 +134,7 @@ export function decodeSegmentMeta(json: string): SegmentMeta {
       })),
       previousBaseLsn: raw.previousBaseLsn === null ? null : BigInt(raw.previousBaseLsn),
       groupEndLsn: BigInt(raw.groupEndLsn),
+      syncedLsn: BigInt(raw.syncedLsn),
       gapBefore: raw.gapBefore && {
         firstLsn: BigInt(raw.gapBefore.firstLsn),
         lastLsn: BigInt(raw.gapBefore.lastLsn),

@@ -145,7 +145,7 @@ function faultOf(header: RecordHeader | RecordFault, lsn: bigint): DamageReason 
 /** End of the bytes that are not zero, rounded up to a multiple of 8. */
 function lastNonZeroEnd(file: FileHandle, fromOffset: number): number {
   const sizeBytes = file.sizeBytes();
-  const chunk = new Uint8Array(1024 * 1024);
+  const chunk = new Uint8Array(Math.min(1024 * 1024, sizeBytes));
   for (let end = sizeBytes; end > fromOffset; end -= chunk.length) {
     const start = Math.max(fromOffset, end - chunk.length);
     const view = chunk.subarray(0, end - start);

@@ -234,6 +234,7 @@ export class Wal {
       walId: this.walId,
       baseLsn: this.#nextLsn,
       groupEndLsn: this.#groupEnd.lsn,
+      syncedLsn: this.#syncedLsn,
       topics: this.#topics,
       rowsByTopic: this.#rowsByTopic,
       streams: this.#settings.streamsSnapshot(),

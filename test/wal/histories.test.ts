@@ -2,8 +2,8 @@
 // was acknowledged must be there afterwards, whole and once; what was not may be cut, but only from the end.
 
 import { expect, test } from 'bun:test';
-import { openHorizon } from '../../src/wal/horizon.ts';
 import type { WalSyncError } from '../../src/wal/errors.ts';
+import { openHorizon } from '../../src/wal/horizon.ts';
 import { verifyWal } from '../../src/wal/verify.ts';
 import type { Wal } from '../../src/wal/writer.ts';
 import { MemoryFileSystem } from '../support/memory-file-system.ts';
@@ -112,8 +112,11 @@ class History {
     await this.start();
     const { blocks } = readAll(this.fileSystem);
     const endLsn = blocks.length === 0 ? 0n : endOf(blocks.at(-1)!);
-    this.blocks = this.blocks.filter(({ lsn }) => lsn < this.wal.nextLsn && (lsn < minimumLsn || lsn < endLsn));
-    if (how !== 'power loss' && groupEnd !== -1) expect(this.blocks.length).toBeGreaterThanOrEqual(groupEnd + 1);
+    this.blocks = this.blocks.filter(
+      ({ lsn }) => lsn < this.wal.nextLsn && (lsn < minimumLsn || lsn < endLsn),
+    );
+    if (how !== 'power loss' && groupEnd !== -1)
+      expect(this.blocks.length).toBeGreaterThanOrEqual(groupEnd + 1);
     this.lastSeq = this.blocks.at(-1)?.lastSeq ?? 0n;
     this.ackedLsn = this.wal.durableLsn;
   }
