@@ -1,4 +1,5 @@
-// The producer client: sends frames to a recorder's Unix socket, and with a session makes sure that they lie on disk.
+// The producer client: sends frames to a recorder's Unix socket, and with a session makes sure that they
+// lie on disk.
 //
 //   const producer = await connectProducer({ path, session: { source: 'engine', session: runId } });
 //   for (const frame of frames) if (!producer.send(frame)) await producer.ready();
@@ -6,10 +7,10 @@
 //   await producer.close();
 //
 // Invariants
-// - With a session each frame is kept until its Ack. After a lost connection the client connects again (backoff with
-//   jitter) and sends again from the last Ack; the recorder drops what it had already.
-// - Without a session ("plain") a frame is done when it is written; after a lost connection the first frame that was
-//   not written whole is the next.
+// - With a session each frame is kept until its Ack. After a lost connection the client connects again
+//   (backoff with jitter) and sends again from the last Ack; the recorder drops what it had already.
+// - Without a session ("plain") a frame is done when it is written; after a lost connection the first frame
+//   that was not written whole is the next.
 // - Memory is bounded: at maxBufferedBytes send() says so, and what happens then is the policy.
 //
 // Life cycle: connecting → open → (connection lost → connecting …) → closed. A refusal, or no connection for
@@ -19,17 +20,24 @@ import { RecorderError } from '../errors.ts';
 import { type Ack, encodeHello, type Welcome } from '../net/control-messages.ts';
 import { RecorderLink } from './recorder-link.ts';
 import { SendBuffer } from './send-buffer.ts';
+import { Waiters } from './waiters.ts';
 
 export interface ProducerOptions {
   /** Path of the recorder's Unix socket */
   path: string;
   /** Absent: a plain connection, without acknowledgements */
   session?: { source: string; session: string };
-  /** Sequence number of the first frame that will be sent, default 1; numbers that are durable already are skipped */
+  /**
+   * Sequence number of the first frame that will be sent, default 1; numbers that are durable already are
+   * skipped
+   */
   firstSeq?: number;
   /** Frames kept for the Ack, or not yet written, default 32 MiB */
   maxBufferedBytes?: number;
-  /** At the bound: `block` send() returns false and waits are up to the caller, `drop` the frame, throw an `error` */
+  /**
+   * At the bound: `block` send() returns false and waits are up to the caller, `drop` the frame, throw an
+   * `error`
+   */
   whenFull?: 'block' | 'drop' | 'error';
   /** How long to try before giving up, at the start and after a lost connection, default 30 s */
   connectTimeoutMs?: number;
@@ -50,20 +58,20 @@ export interface ProducerStats {
 
 const DEFAULT_MAX_BUFFERED_BYTES = 32 * 1024 * 1024;
 const DEFAULT_CONNECT_TIMEOUT_MS = 30_000;
-/** Gap between the bound and where ready() resolves, so that sender and waiter do not alternate frame by frame. */
+/**
+ * Gap between the bound and where ready() resolves, so that sender and waiter do not alternate frame by
+ * frame.
+ */
 const RESUME_SHARE = 0.5;
 
-/** Connects; resolves when frames can be sent (with a session: after its Welcome). Rejects with a RecorderError. */
+/**
+ * Connects; resolves when frames can be sent (with a session: after its Welcome). Rejects with a
+ * RecorderError.
+ */
 export async function connectProducer(options: ProducerOptions): Promise<Producer> {
   const producer = new Producer(options);
   await producer.opened();
   return producer;
-}
-
-interface Waiter {
-  isMet(): boolean;
-  resolve(): void;
-  reject(error: Error): void;
 }
 
 export class Producer {
@@ -79,6 +87,7 @@ export class Producer {
   readonly #maxBufferedBytes: number;
   readonly #buffer: SendBuffer;
   readonly #link: RecorderLink;
+  readonly #waiters = new Waiters();
   /** Frames may be written: connected, and welcomed where there is a session. */
   #isOpen = false;
   #isClosing = false;
@@ -86,7 +95,6 @@ export class Producer {
   #ackedSeq: number;
   #helloSeq = 0;
   #flushIsDue = false;
-  #waiters: Waiter[] = [];
 
   /** Starts to connect at once; connectProducer also waits for it. */
   constructor(options: ProducerOptions) {
@@ -118,8 +126,9 @@ export class Producer {
   }
 
   /**
-   * Takes a copy of `frame` (one FlatBuffer without size prefix). False: the memory bound is reached, await ready()
-   * before the next one. Throws a RecorderError after a refusal or close(), and at the bound with policy `error`.
+   * Takes a copy of `frame` (one FlatBuffer without size prefix). False: the memory bound is reached, await
+   * ready() before the next one. Throws a RecorderError after a refusal or close(), and at the bound with
+   * policy `error`.
    */
   send(frame: Uint8Array): boolean {
     if (this.#error !== null) throw this.#error;
@@ -154,23 +163,26 @@ export class Producer {
 
   /** Resolves when the connection is open. */
   opened(): Promise<void> {
-    return this.#when(() => this.#isOpen);
+    return this.#waiters.when(() => this.#isOpen);
   }
 
   /** Resolves when there is room again, well below the bound. */
   ready(): Promise<void> {
-    return this.#when(() => this.#buffer.sizeBytes <= this.#maxBufferedBytes * RESUME_SHARE);
+    return this.#waiters.when(() => this.#buffer.sizeBytes <= this.#maxBufferedBytes * RESUME_SHARE);
   }
 
   /** Resolves when every frame is handed to the kernel. */
   flushed(): Promise<void> {
-    return this.#when(() => this.#buffer.isWritten);
+    return this.#waiters.when(() => this.#buffer.isWritten);
   }
 
-  /** Resolves when every frame is durable; without a session: handed to the kernel. Rejects after `timeoutMs`. */
+  /**
+   * Resolves when every frame is durable; without a session: handed to the kernel. Rejects after
+   * `timeoutMs`.
+   */
   async drained(timeoutMs = Number.POSITIVE_INFINITY): Promise<void> {
     const isMet = () => (this.#options.session === undefined ? this.#buffer.isWritten : this.#isAllAcked());
-    const done = this.#when(isMet);
+    const done = this.#waiters.when(isMet);
     if (timeoutMs === Number.POSITIVE_INFINITY) return done;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<never>((_, reject) => {
@@ -183,7 +195,10 @@ export class Producer {
     }
   }
 
-  /** Waits until all frames are durable (plain: written), then closes. Rejects as drained(), but closes all the same. */
+  /**
+   * Waits until all frames are durable (plain: written), then closes. Rejects as drained(), but closes all
+   * the same.
+   */
   async close(timeoutMs = 60_000): Promise<void> {
     try {
       await this.drained(timeoutMs);
@@ -227,7 +242,7 @@ export class Producer {
   #open(seq: number): void {
     this.#buffer.rewind(seq);
     this.#isOpen = true;
-    this.#wake();
+    this.#waiters.wake();
     this.#write();
   }
 
@@ -253,7 +268,7 @@ export class Producer {
     this.stats.acked += Math.max(0, Math.min(seq, nextSeq - 1) - this.#ackedSeq);
     this.#ackedSeq = seq;
     this.#buffer.release(seq);
-    this.#wake();
+    this.#waiters.wake();
   }
 
   #write(): void {
@@ -267,27 +282,12 @@ export class Producer {
       if (written < bytes.byteLength) break;
     }
     if (this.#options.session === undefined) buffer.releaseWritten();
-    this.#wake();
+    this.#waiters.wake();
   }
 
   #fail(error: RecorderError): void {
     this.#error ??= error;
     this.#isOpen = false;
-    const waiters = this.#waiters;
-    this.#waiters = [];
-    for (const waiter of waiters) waiter.reject(this.#error);
-  }
-
-  #when(isMet: () => boolean): Promise<void> {
-    if (this.#error !== null) return Promise.reject(this.#error);
-    if (isMet()) return Promise.resolve();
-    return new Promise((resolve, reject) => this.#waiters.push({ isMet, resolve, reject }));
-  }
-
-  #wake(): void {
-    if (this.#waiters.length === 0) return;
-    const met = this.#waiters.filter((waiter) => waiter.isMet());
-    this.#waiters = this.#waiters.filter((waiter) => !met.includes(waiter));
-    for (const waiter of met) waiter.resolve();
+    this.#waiters.fail(error);
   }
 }

@@ -1,5 +1,5 @@
-// A connection to a recorder's Unix socket that comes back: connect with backoff, read control messages, write bytes.
-// What is sent, and what has to be sent again, is the producer's business.
+// A connection to a recorder's Unix socket that comes back: connect with backoff, read control messages,
+// write bytes. What is sent, and what has to be sent again, is the producer's business.
 
 import type { Socket } from 'bun';
 import { RecorderError } from '../errors.ts';
@@ -150,7 +150,8 @@ export class RecorderLink {
     this.#socket = null;
     if (this.#isStopped) return;
     this.#handlers.lost();
-    // A recorder that takes connections and drops them unanswered must not be asked without pause, nor for ever.
+    // A recorder that takes connections and drops them unanswered must not be asked without pause, nor for
+    // ever.
     if (this.#isProven || performance.now() - this.#openedAt > MAX_BACKOFF_MS) this.#startSearch();
     this.#retry(new Error('the connection was closed'));
   }

@@ -1,8 +1,9 @@
-// What a producer has sent or will send and may have to send again: size-prefixed frames, packed into large chunks so
-// that one write carries many. Pure: no IO, no timers.
+// What a producer has sent or will send and may have to send again: size-prefixed frames, packed into large
+// chunks so that one write carries many. Pure: no IO, no timers.
 //
 // Invariants
-// - The frames in the chunks have consecutive sequence numbers, from firstSeq (in the head chunk) to nextSeq - 1.
+// - The frames in the chunks have consecutive sequence numbers, from firstSeq (in the head chunk) to
+//   nextSeq - 1.
 // - The cursor is the next byte to be written; it never lies beyond what was appended.
 
 import { PREFIX_BYTES } from '../net/frame-reader.ts';
@@ -67,7 +68,9 @@ export class SendBuffer {
     this.sizeBytes += needed;
   }
 
-  /** The bytes to write next; empty where there are none. Valid until the next call that changes the buffer. */
+  /**
+   * The bytes to write next; empty where there are none. Valid until the next call that changes the buffer.
+   */
   pending(): Uint8Array {
     let chunk = this.#chunks[this.#cursorChunk];
     if (chunk !== undefined && this.#cursorOffset === chunk.sizeBytes && !this.#isLast()) {

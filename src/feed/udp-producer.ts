@@ -1,17 +1,19 @@
-// The producer client for datagrams: packs frames into MoldUDP64 datagrams and sends them to one line or to two (A/B).
+// The producer client for datagrams: packs frames into MoldUDP64 datagrams and sends them to one line or to
+// two (A/B).
 //
-//   const producer = await connectUdpProducer({ lines: [{ host: '127.0.0.1', port: 9100 }], session: 'RUN1' });
-//   for (const frame of frames) if (!producer.send(frame)) await producer.ready();
+//   const producer = await connectUdpProducer({ lines: [{ host: '127.0.0.1', port: 9100 }], session: 'RUN1'
+//   }); for (const frame of frames) if (!producer.send(frame)) await producer.ready();
 //   await producer.close();            // last datagram, end of session
 //
 // Invariants
 // - Frames have consecutive sequence numbers, those in dropped datagrams too.
 // - A datagram is at most maxPayloadBytes long, unless one frame alone is longer: that one goes alone.
-// - Datagrams are dropped on purpose only where dropEvery or dropRate says so; each line drops for itself, and what all
-//   lines have dropped is known exactly (lostRanges).
+// - Datagrams are dropped on purpose only where dropEvery or dropRate says so; each line drops for itself,
+//   and what all lines have dropped is known exactly (lostRanges). Then a datagram leaves when it is full or
+//   at flush(), never by time, so that the same seed drops the same frames.
 //
-// Pacing: at most `burstDatagrams` leave before the event loop gets its turn, and no more than datagramsPerSecond, so
-// that a receiver on the same host keeps up.
+// Pacing: at most `burstDatagrams` leave before the event loop gets its turn, and no more than
+// datagramsPerSecond, so that a receiver on the same host keeps up.
 
 import type { udp } from 'bun';
 import { RecorderError } from '../errors.ts';
@@ -87,6 +89,7 @@ export class UdpProducer {
   readonly #msPerDatagram: number;
   readonly #lost: SequenceRange[] = [];
   readonly #lineCounts: number[];
+  readonly #dropsOnPurpose: boolean;
   readonly #heartbeat: ReturnType<typeof setInterval> | null;
   #packet = new Uint8Array(MAX_DATAGRAM_BYTES);
   #sizeBytes = HEADER_BYTES;
@@ -109,6 +112,7 @@ export class UdpProducer {
     this.#maxPayloadBytes = options.maxPayloadBytes ?? DEFAULT_PAYLOAD_BYTES;
     this.#msPerDatagram = 1000 / (options.datagramsPerSecond ?? DEFAULT_DATAGRAMS_PER_SECOND);
     this.#randomState = options.seed ?? 1;
+    this.#dropsOnPurpose = (options.dropEvery ?? 0) > 0 || (options.dropRate ?? 0) > 0;
     this.#lineCounts = options.lines.map(() => 0);
     const heartbeatMs = options.heartbeatMs ?? DEFAULT_HEARTBEAT_MS;
     this.#heartbeat = heartbeatMs === 0 ? null : setInterval(() => this.#beat(heartbeatMs), heartbeatMs);
@@ -125,8 +129,8 @@ export class UdpProducer {
   }
 
   /**
-   * Takes a copy of `frame`. False: await ready() before the next one, the pace or the socket's buffer wants a pause.
-   * Throws a RecorderError for a frame that fits into no datagram.
+   * Takes a copy of `frame`. False: await ready() before the next one, the pace or the socket's buffer
+   * wants a pause. Throws a RecorderError for a frame that fits into no datagram.
    */
   send(frame: Uint8Array): boolean {
     const blockBytes = BLOCK_PREFIX_BYTES + frame.byteLength;
@@ -145,7 +149,7 @@ export class UdpProducer {
     this.#count++;
     this.stats.sent++;
     if (this.#sizeBytes >= this.#maxPayloadBytes || this.#count === MAX_MESSAGES) this.#flushPacket();
-    else this.#flushTimer ??= setTimeout(() => this.#flushPacket(), 0);
+    else if (!this.#dropsOnPurpose) this.#flushTimer ??= setTimeout(() => this.#flushPacket(), 0);
     return this.#burst < BURST_DATAGRAMS;
   }
 
@@ -208,7 +212,10 @@ export class UdpProducer {
     this.#lastSentMs = performance.now();
   }
 
-  /** Datagrams that the socket's buffer does not take are sent again at once: sending must not add losses of its own. */
+  /**
+   * Datagrams that the socket's buffer does not take are sent again at once: sending must not add losses of
+   * its own.
+   */
   #transmit(bytes: Uint8Array, line: number): void {
     const { host, port } = this.#options.lines[line]!;
     for (let attempt = 0; attempt < 1000; attempt++) {

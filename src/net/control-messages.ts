@@ -1,6 +1,6 @@
-// The control messages of a session (schemas/control.fbs): size-prefixed FlatBuffers with identifiers of their own.
-// Encoded with the flatbuffers package's Builder; decoded by a checked reader of these four flat tables, because what
-// a peer sends is not trusted. Pure: no IO. The tests hold both against flatc.
+// The control messages of a session (schemas/control.fbs): size-prefixed FlatBuffers with identifiers of
+// their own. Encoded with the flatbuffers package's Builder; decoded by a checked reader of these four flat
+// tables, because what a peer sends is not trusted. Pure: no IO. The tests hold both against flatc.
 //
 //   identifier  table    vtable slots
 //   HELO        Hello    0 version u16 = 1, 1 source string, 2 session string, 3 next_seq u64 = 1
@@ -21,7 +21,10 @@ export const PROTOCOL_VERSION = 1;
 /** Longest source name and session id, in bytes of UTF-8. */
 export const MAX_NAME_BYTES = 255;
 
-/** Reasons of a Goodbye after which a producer may connect again; every other says that it would be turned away again. */
+/**
+ * Reasons of a Goodbye after which a producer may connect again; every other says that it would be turned
+ * away again.
+ */
 export const RetryableGoodbye = {
   stopping: 'the recorder stops',
   tooManyConnections: 'too many connections',

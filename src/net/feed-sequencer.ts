@@ -1,7 +1,8 @@
-// One UDP feed: datagrams of its lines in, frames out in the order of arrival, each message once. Pure: no IO, no
-// timers, time comes in as an argument.
+// One UDP feed: datagrams of its lines in, frames out in the order of arrival, each message once. Pure: no
+// IO, no timers, time comes in as an argument.
 //
-// Sessions of a feed come and go; each has its own stream and its own gap tracker, shared by the feed's lines.
+// Sessions of a feed come and go; each has its own stream and its own gap tracker, shared by the feed's
+// lines.
 
 import { MIN_FRAME_BYTES } from './frame-reader.ts';
 import { type FrameSink, FramingFault, NO_STREAM } from './frame-sink.ts';

@@ -8,11 +8,11 @@
 //   size                      what happens
 //   0 to 7                    malformed too_short: skipped, the stream goes on
 //   8 to maxFrameBytes        a frame
-//   above, to 64 MiB          malformed too_large: reported with its first bytes when it ends, the stream goes on
+//   above, to 64 MiB          malformed too_large: its first bytes are reported, the stream goes on
 //   above 64 MiB              malformed bad_length: the framing is lost, the reader takes nothing more
 //
-// A frame that lies whole in a chunk is handed on where it lies; one that is cut is put together in `carry`, which
-// grows with what has come, never to what a prefix claims.
+// A frame that lies whole in a chunk is handed on where it lies; one that is cut is put together in
+// `carry`, which grows with what has come, never to what a prefix claims.
 
 import { assert } from '../errors.ts';
 import { FramingFault } from './frame-sink.ts';
@@ -75,7 +75,10 @@ export class FrameReader {
     return this.#carried;
   }
 
-  /** The bytes of a frame that has begun, prefix included, as far as they are kept. Valid until the next push. */
+  /**
+   * The bytes of a frame that has begun, prefix included, as far as they are kept. Valid until the next
+   * push.
+   */
   partial(): Uint8Array {
     return this.#carry.subarray(0, this.#carried);
   }
@@ -124,8 +127,8 @@ export class FrameReader {
   }
 
   /**
-   * Deals with a prefix that no frame may have; `bodyStart` is the first byte after it, `prefixStart` its place in the
-   * chunk or -1 where it was carried over. Returns where reading goes on.
+   * Deals with a prefix that no frame may have; `bodyStart` is the first byte after it, `prefixStart` its
+   * place in the chunk or -1 where it was carried over. Returns where reading goes on.
    */
   #refuse(size: number, chunk: Uint8Array, bodyStart: number, prefixStart: number): number {
     if (size > MAX_SKIPPED_FRAME_BYTES) {

@@ -1,13 +1,18 @@
-// What the listeners tell the rest of the program. The supervisor implements FrameSink; nothing else is shared.
+// What the listeners tell the rest of the program. The supervisor implements FrameSink; nothing else is
+// shared.
 //
 // Call order: chunkStart, then any number of frame, malformed and gap, then chunkEnd; never nested, never two
-// chunks at once. A chunk is what one read of a socket gave (a datagram counts as one). gap alone may also come
-// outside a chunk, from a timer.
+// chunks at once. A chunk is what one read of a socket gave (a datagram counts as one). gap alone may also
+// come outside a chunk, from a timer.
 //
-// Lifetime: `bytes` and `view` are valid during the call only. They cover the same memory: byte i of one is byte i
-// of the other. A frame is bytes[start, end), one FlatBuffer without its size prefix, at any alignment.
+// Lifetime: `bytes` and `view` are valid during the call only. They cover the same memory: byte i of one is
+// byte i of the other. A frame is bytes[start, end), one FlatBuffer without its size prefix, at any
+// alignment.
 
-/** Why bytes were not accepted as a frame. Names are stable: they appear in metrics and in the quarantine index. */
+/**
+ * Why bytes were not accepted as a frame. Names are stable: they appear in metrics and in the quarantine
+ * index.
+ */
 export const FramingFault = {
   /** Shorter than the least FlatBuffer with an identifier, 8 bytes */
   tooShort: 'too_short',
@@ -39,7 +44,10 @@ export interface MalformedEvent {
   /** Sequence number that the frame would have had, 0 where there is none */
   seq: number;
   reason: FramingFault;
-  /** bytes[start, end) is what is left of the frame, a leading part where it was too large; valid during the call */
+  /**
+   * bytes[start, end) is what is left of the frame, a leading part where it was too large; valid during the
+   * call
+   */
   bytes: Uint8Array;
   start: number;
   end: number;

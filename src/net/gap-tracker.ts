@@ -3,11 +3,13 @@
 // Invariants
 // - Every sequence number below `next` was delivered, or lies in exactly one gap.
 // - The first copy of a message wins, whichever line brings it; every other copy is a duplicate.
-// - Rows are delivered as they come: a message after a gap is never held back, its sequence number tells the order.
+// - Rows are delivered as they come: a message after a gap is never held back, its sequence number tells
+//   the order.
 //
-// Life cycle of a gap: opened when a later number (or a heartbeat) shows it; closed silently where the missing numbers
-// come within the waiting time, from whichever line; else reported missing once. A number of a reported gap that comes
-// after all is delivered, and reported filled_late with the next tick, so that a run of them makes one event.
+// Life cycle of a gap: opened when a later number (or a heartbeat) shows it; closed silently where the
+// missing numbers come within the waiting time, from whichever line; else reported missing once. A number
+// of a reported gap that comes after all is delivered, and reported filled_late with the next tick, so that
+// a run of them makes one event.
 
 import { indexOfSequence, removeSequenceAt, type SequenceRange } from './sequence-ranges.ts';
 
@@ -31,7 +33,10 @@ export class GapTracker {
   readonly #lateFills: { first: number; last: number; line: string }[] = [];
   #unreported = 0;
 
-  /** `next`: first number expected; `holes`: numbers below it that are known to be missing and were reported. */
+  /**
+   * `next`: first number expected; `holes`: numbers below it that are known to be missing and were
+   * reported.
+   */
   constructor(next: number, holes: readonly SequenceRange[] = []) {
     this.next = next;
     for (const hole of holes) this.#gaps.push({ ...hole, openedAtMs: 0, line: '', reported: true });
@@ -64,7 +69,10 @@ export class GapTracker {
     return true;
   }
 
-  /** Learns that all numbers below `seq` exist: the sequence number of a heartbeat, or of a message that came. */
+  /**
+   * Learns that all numbers below `seq` exist: the sequence number of a heartbeat, or of a message that
+   * came.
+   */
   reveal(seq: number, line: string, nowMs: number): void {
     if (seq <= this.next) return;
     this.#gaps.push({ first: this.next, last: seq - 1, openedAtMs: nowMs, line, reported: false });
@@ -84,7 +92,8 @@ export class GapTracker {
     }
     for (const { first, last, line } of this.#lateFills) report('filled_late', first, last, line);
     this.#lateFills.length = 0;
-    // A forgotten gap can no longer be told from what was delivered: what comes late for it counts as a duplicate.
+    // A forgotten gap can no longer be told from what was delivered: what comes late for it counts as a
+    // duplicate.
     if (this.#gaps.length > MAX_OPEN_GAPS) this.#forgetOldest(report);
   }
 

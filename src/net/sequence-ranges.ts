@@ -1,5 +1,6 @@
 // Sets of sequence numbers as sorted, disjoint ranges: gaps of a UDP session, holes left by a crash. Pure.
-// All functions work in place on an array that is sorted by `first` and whose ranges do not touch each other's numbers.
+// All functions work in place on an array that is sorted by `first` and whose ranges do not touch each
+// other's numbers.
 
 /** Sequence numbers first to last, both included. */
 export interface SequenceRange {
@@ -21,7 +22,10 @@ export function indexOfSequence(ranges: readonly SequenceRange[], seq: number): 
   return -1;
 }
 
-/** Takes `seq` out of the range at `index`, which holds it; a range that is cut in two keeps its other properties. */
+/**
+ * Takes `seq` out of the range at `index`, which holds it; a range that is cut in two keeps its other
+ * properties.
+ */
 export function removeSequenceAt<T extends SequenceRange>(ranges: T[], index: number, seq: number): void {
   const range = ranges[index]!;
   if (range.first === range.last) ranges.splice(index, 1);

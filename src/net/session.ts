@@ -2,16 +2,17 @@
 //
 // Invariants
 // - A stream's id is never used twice in a process.
-// - receivedSeq is the highest sequence number handed to the sink (or reported malformed); durableSeq <= receivedSeq.
-// - holes lie below receivedSeq: numbers that a crash took although later ones survived, because the blocks of
-//   several topics are written one after another. A number in a hole is accepted once, any other number up to
-//   receivedSeq is a duplicate.
+// - receivedSeq is the highest sequence number handed to the sink (or reported malformed); durableSeq <=
+//   receivedSeq.
+// - holes lie below receivedSeq: numbers that a crash took although later ones survived, because the blocks
+//   of several topics are written one after another. A number in a hole is accepted once, any other number
+//   up to receivedSeq is a duplicate.
 // - What is acknowledged is a prefix without holes: ackableSeq.
 //
-// Life cycle: restore() at start from what recovery found, open() at a Hello, a plain connection's first frame or a
-// new UDP session, capture() when every accepted frame has been appended to the WAL, markDurable() after the sync
-// that covers it, release() when nobody sends on it; a released stream is forgotten at once when it can not be
-// resumed, otherwise when too many have gathered.
+// Life cycle: restore() at start from what recovery found, open() at a Hello, a plain connection's first
+// frame or a new UDP session, capture() when every accepted frame has been appended to the WAL,
+// markDurable() after the sync that covers it, release() when nobody sends on it; a released stream is
+// forgotten at once when it can not be resumed, otherwise when too many have gathered.
 //
 // Sequence numbers are JS numbers up to 2^53 - 1: at 10 million frames a second they last 28 years.
 
@@ -141,8 +142,9 @@ export class StreamTable {
   }
 
   /**
-   * Positions that a sync makes durable. To be called when every frame handed to the sink so far has been appended
-   * to the WAL: a topic whose batch is still open would otherwise be acknowledged without being on disk.
+   * Positions that a sync makes durable. To be called when every frame handed to the sink so far has been
+   * appended to the WAL: a topic whose batch is still open would otherwise be acknowledged without being on
+   * disk.
    */
   capture(): StreamCapture {
     const positions = Array.from(this.#dirty, (stream) => ({ stream, seq: ackableSeq(stream) }));
@@ -176,8 +178,8 @@ export class StreamTable {
   }
 
   /**
-   * Positions of the streams that may be resumed as the last capture saw them, most recently used last: what a WAL
-   * segment says of the rows before it, which are appended but need not be durable yet.
+   * Positions of the streams that may be resumed as the last capture saw them, most recently used last:
+   * what a WAL segment says of the rows before it, which are appended but need not be durable yet.
    */
   snapshot(): StreamPosition[] {
     const positions: StreamPosition[] = [];
@@ -208,7 +210,10 @@ export class StreamTable {
     return stream;
   }
 
-  /** Forgets streams that nobody holds and whose frames are all durable: plain ones always, others beyond the limit. */
+  /**
+   * Forgets streams that nobody holds and whose frames are all durable: plain ones always, others beyond
+   * the limit.
+   */
   #forgetSome(): void {
     for (const stream of this.#releasedPlain) if (this.#isSettled(stream)) this.#forget(stream);
     if (this.#byId.size <= this.#maxStreams) return;

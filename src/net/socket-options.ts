@@ -1,4 +1,5 @@
-// Socket options that Bun has no call for, through libc: the receive buffer and the kernel's own drop count. Linux.
+// Socket options that Bun has no call for, through libc: the receive buffer and the kernel's own drop
+// count. Linux.
 
 import { dlopen, ptr } from 'bun:ffi';
 
@@ -30,8 +31,8 @@ function loadLibc(): ReturnType<typeof openLibc> | null {
 }
 
 /**
- * Asks for a receive buffer of `bytes`; returns what the kernel has granted, in the same measure (it books and
- * reports twice the size, for its own overhead), or null where it cannot be asked.
+ * Asks for a receive buffer of `bytes`; returns what the kernel has granted, in the same measure (it books
+ * and reports twice the size, for its own overhead), or null where it cannot be asked.
  */
 export function requestReceiveBuffer(fd: number, bytes: number): number | null {
   const symbols = loadLibc();
@@ -45,7 +46,9 @@ export function requestReceiveBuffer(fd: number, bytes: number): number | null {
   return granted[0]! / 2;
 }
 
-/** Datagrams that the kernel has dropped at this socket since it was opened, u32 that wraps; null: unknown. */
+/**
+ * Datagrams that the kernel has dropped at this socket since it was opened, u32 that wraps; null: unknown.
+ */
 export function kernelDrops(fd: number): number | null {
   const symbols = loadLibc();
   if (symbols === null) return null;

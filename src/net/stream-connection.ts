@@ -14,6 +14,7 @@ import { type FrameHandler, FrameReader } from './frame-reader.ts';
 import { type FrameSink, FramingFault, NO_STREAM } from './frame-sink.ts';
 import { acceptSequence, ackableSeq, dropHolesBelow, type Stream, type StreamTable } from './session.ts';
 import type { UnixConnection } from './unix-socket.ts';
+import { WriteQueue } from './write-queue.ts';
 
 export interface StreamListenerStats {
   /** Open now */
@@ -56,11 +57,11 @@ export class StreamConnection implements FrameHandler {
   readonly #shared: StreamShared;
   readonly #reader: FrameReader;
   readonly #number: number;
+  readonly #output: WriteQueue;
   #stream: Stream | null = null;
   #hasSession = false;
   #nextSeq = 1;
   #ackedSeq = 0;
-  #unwritten: Uint8Array[] = [];
   #ackDue = false;
   #peerEnded = false;
   /** Nothing is read any more: Goodbye was said, or the connection is gone. */
@@ -71,6 +72,7 @@ export class StreamConnection implements FrameHandler {
     this.socket = socket;
     this.#number = number;
     this.#reader = new FrameReader(this, shared.maxFrameBytes);
+    this.#output = new WriteQueue(socket);
   }
 
   /** Reads what came. */
@@ -129,7 +131,7 @@ export class StreamConnection implements FrameHandler {
     if (!this.#peerEnded) this.#reportTruncated();
     this.#leaveStream();
     this.#done = true;
-    this.#unwritten = [];
+    this.#output.clear();
   }
 
   /** Writes an Ack where the session's durable position has moved since the last one. */
@@ -137,30 +139,27 @@ export class StreamConnection implements FrameHandler {
     const stream = this.#stream;
     if (stream === null || !this.#hasSession || this.#done) return;
     if (stream.durableSeq > this.#ackedSeq) {
-      if (this.#unwritten.length > 0) this.#ackDue = true;
+      if (!this.#output.isEmpty) this.#ackDue = true;
       else {
         this.#ackedSeq = stream.durableSeq;
-        this.#write(encodeAck(stream.durableSeq));
+        this.#output.write(encodeAck(stream.durableSeq));
       }
     }
-    if (this.#peerEnded && this.#isAcked(stream) && this.#unwritten.length === 0) this.socket.end();
+    if (this.#peerEnded && this.#isAcked(stream) && this.#output.isEmpty) this.socket.end();
   }
 
   /** Writes what a short write has left. */
   flush(): void {
-    const waiting = this.#unwritten;
-    this.#unwritten = [];
-    for (const bytes of waiting) this.#write(bytes);
-    if (this.#unwritten.length === 0 && this.#ackDue) {
-      this.#ackDue = false;
-      this.sendAck();
-    }
+    this.#output.flush();
+    if (!this.#ackDue || !this.#output.isEmpty) return;
+    this.#ackDue = false;
+    this.sendAck();
   }
 
   /** Says why, and closes: at once for this side, when it has read it for the peer. */
   goodbye(reason: string): void {
     if (this.#done) return;
-    this.#write(encodeGoodbye(reason));
+    this.#output.write(encodeGoodbye(reason));
     this.#done = true;
     this.#reader.stop();
     this.#leaveStream();
@@ -200,7 +199,7 @@ export class StreamConnection implements FrameHandler {
     }
     this.#nextSeq = nextSeq;
     this.#ackedSeq = stream.durableSeq;
-    this.#write(encodeWelcome(stream.durableSeq, this.#shared.maxFrameBytes));
+    this.#output.write(encodeWelcome(stream.durableSeq, this.#shared.maxFrameBytes));
   }
 
   /** Why a Hello cannot be taken, or null. */
@@ -212,7 +211,8 @@ export class StreamConnection implements FrameHandler {
       return 'Hello refused: a connection has one session';
     }
     if (this.#shared.streams.isReserved(hello.source, hello.session)) {
-      return `Hello refused: source "${hello.source}", session "${hello.session}" is kept for the recorder's own use`;
+      const name = `source "${hello.source}", session "${hello.session}"`;
+      return `Hello refused: ${name} is kept for the recorder's own use`;
     }
     return null;
   }
@@ -249,7 +249,10 @@ export class StreamConnection implements FrameHandler {
     return stream.durableSeq >= ackableSeq(stream);
   }
 
-  /** A plain connection's cut frame is lost: it is reported. A session's will be sent again: it is only noted. */
+  /**
+   * A plain connection's cut frame is lost: it is reported. A session's will be sent again: it is only
+   * noted.
+   */
   #reportTruncated(): void {
     const partialBytes = this.#reader.partialBytes;
     if (partialBytes === 0 || this.#done) return;
@@ -286,15 +289,5 @@ export class StreamConnection implements FrameHandler {
     const { stats, sink, path: origin } = this.#shared;
     stats.malformed++;
     sink.malformed({ streamId, seq, reason, bytes, start, end, claimedSizeBytes, origin });
-  }
-
-  #write(bytes: Uint8Array): void {
-    if (this.#unwritten.length > 0) {
-      this.#unwritten.push(bytes);
-      return;
-    }
-    const written = this.socket.write(bytes);
-    // -1: the peer is gone, close() follows.
-    if (written >= 0 && written < bytes.byteLength) this.#unwritten.push(bytes.subarray(written));
   }
 }

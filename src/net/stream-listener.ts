@@ -7,11 +7,14 @@
 //   await listener.drain(500); …seal, sync, markDurable, sendAcks…; listener.close();
 //
 // Invariants
-// - A connection is plain until its first frame is a Hello; sequence numbers count from 1 in a session of its own.
-// - On a session each frame takes the next sequence number, malformed ones of known extent too. What was received
-//   before is dropped and counted as a duplicate, so a producer may always send again from its last Ack.
+// - A connection is plain until its first frame is a Hello; sequence numbers count from 1 in a session of
+//   its own.
+// - On a session each frame takes the next sequence number, malformed ones of known extent too. What was
+//   received before is dropped and counted as a duplicate, so a producer may always send again from its
+//   last Ack.
 // - A frame that the end of the connection cuts takes no sequence number: its producer sends it again.
-// - An Ack says what is durable, never more (ackableSeq). Acks are cumulative: one is enough where several are due.
+// - An Ack says what is durable, never more (ackableSeq). Acks are cumulative: one is enough where several
+//   are due.
 // - A session has one connection: a second one takes it over, the first is told so and closed.
 // - pause() stops reading from all connections; the kernel's buffers then hold back the producers.
 
@@ -20,7 +23,7 @@ import { DEFAULT_MAX_FRAME_BYTES } from './frame-reader.ts';
 import type { FrameSink } from './frame-sink.ts';
 import { PLAIN_SESSION_PREFIX, type StreamTable } from './session.ts';
 import { StreamConnection, type StreamListenerStats, type StreamShared } from './stream-connection.ts';
-import { DEFAULT_SOCKET_MODE, listenUnix, type UnixConnection, type UnixListener } from './unix-socket.ts';
+import { DEFAULT_SOCKET_MODE, listenUnix, type UnixConnection } from './unix-socket.ts';
 
 export const DEFAULT_MAX_CONNECTIONS = 1024;
 
@@ -50,8 +53,9 @@ export interface StreamListener {
   pause(): void;
   resume(): void;
   /**
-   * Takes no further connections and reads what producers have already written: resolves when every connection has
-   * ended or been quiet for a moment, or after `deadlineMs`. Connections stay open, so that last Acks can go out.
+   * Takes no further connections and reads what producers have already written: resolves when every
+   * connection has ended or been quiet for a moment, or after `deadlineMs`. Connections stay open, so that
+   * last Acks can go out.
    */
   drain(deadlineMs: number): Promise<void>;
   /** Says goodbye to the sessions and closes every connection; the socket's file goes if it is still ours. */
@@ -64,8 +68,41 @@ const POLL_MS = 10;
 
 /** Listens on a Unix socket; errors as listenUnix. */
 export async function createStreamListener(options: StreamListenerOptions): Promise<StreamListener> {
-  const connections = new Set<StreamConnection>();
-  const stats: StreamListenerStats = {
+  const connections = new Connections(options);
+  const listener = await listenUnix<StreamConnection>(
+    options.path,
+    {
+      open: (socket) => connections.open(socket),
+      chunk: (socket, bytes) => socket.data.chunk(bytes),
+      end: (socket) => socket.data.peerEnded(),
+      drain: (socket) => socket.data.flush(),
+      close: (socket) => connections.closed(socket.data),
+    },
+    options.mode ?? DEFAULT_SOCKET_MODE,
+  );
+  return {
+    path: options.path,
+    tookOver: listener.tookOver,
+    stats: connections.stats,
+    sendAcks: () => connections.sendAcks(),
+    pause: () => connections.pause(),
+    resume: () => connections.resume(),
+    async drain(deadlineMs) {
+      listener.hide();
+      connections.resume();
+      await connections.quiet(deadlineMs);
+      listener.stopAccepting();
+    },
+    close() {
+      listener.stopAccepting();
+      connections.close();
+    },
+  };
+}
+
+/** The open connections of a listener and what they share. */
+class Connections {
+  readonly stats: StreamListenerStats = {
     connections: 0,
     accepted: 0,
     refused: 0,
@@ -76,88 +113,78 @@ export async function createStreamListener(options: StreamListenerOptions): Prom
     malformed: 0,
     brokenStreams: 0,
   };
-  let paused = false;
-  const shared: StreamShared = {
-    path: options.path,
-    sourceName: options.sourceName ?? 'unix',
-    maxFrameBytes: options.maxFrameBytes ?? DEFAULT_MAX_FRAME_BYTES,
-    streams: options.streams,
-    sink: options.sink,
-    notice: options.notice ?? (() => {}),
-    stats,
-    sessions: new Map(),
-    // Unique over restarts, so that two runs' plain connections never share a stream.
-    plainPrefix: `${PLAIN_SESSION_PREFIX}${Date.now().toString(36)}-${process.pid.toString(36)}`,
-  };
-  const maxConnections = options.maxConnections ?? DEFAULT_MAX_CONNECTIONS;
+  readonly #open = new Set<StreamConnection>();
+  readonly #shared: StreamShared;
+  readonly #maxConnections: number;
+  #isPaused = false;
 
-  const open = (socket: UnixConnection<StreamConnection | undefined>): StreamConnection => {
-    const connection = new StreamConnection(shared, socket, stats.accepted++);
-    if (connections.size >= maxConnections) {
-      stats.refused++;
+  constructor(options: StreamListenerOptions) {
+    this.#maxConnections = options.maxConnections ?? DEFAULT_MAX_CONNECTIONS;
+    this.#shared = {
+      path: options.path,
+      sourceName: options.sourceName ?? 'unix',
+      maxFrameBytes: options.maxFrameBytes ?? DEFAULT_MAX_FRAME_BYTES,
+      streams: options.streams,
+      sink: options.sink,
+      notice: options.notice ?? (() => {}),
+      stats: this.stats,
+      sessions: new Map(),
+      // Unique over restarts, so that two runs' plain connections never share a stream.
+      plainPrefix: `${PLAIN_SESSION_PREFIX}${Date.now().toString(36)}-${process.pid.toString(36)}`,
+    };
+  }
+
+  open(socket: UnixConnection<StreamConnection | undefined>): StreamConnection {
+    const connection = new StreamConnection(this.#shared, socket, this.stats.accepted++);
+    if (this.#open.size >= this.#maxConnections) {
+      this.stats.refused++;
       connection.goodbye(RetryableGoodbye.tooManyConnections);
       return connection;
     }
-    connections.add(connection);
-    stats.connections = connections.size;
-    if (paused) socket.pause();
+    this.#open.add(connection);
+    this.stats.connections = this.#open.size;
+    if (this.#isPaused) socket.pause();
     return connection;
-  };
+  }
 
-  const listener: UnixListener = await listenUnix<StreamConnection>(
-    options.path,
-    {
-      open,
-      chunk: (socket, bytes) => socket.data.chunk(bytes),
-      end: (socket) => socket.data.peerEnded(),
-      drain: (socket) => socket.data.flush(),
-      close: (socket) => {
-        socket.data.closed();
-        connections.delete(socket.data);
-        stats.connections = connections.size;
-      },
-    },
-    options.mode ?? DEFAULT_SOCKET_MODE,
-  );
+  closed(connection: StreamConnection): void {
+    connection.closed();
+    this.#open.delete(connection);
+    this.stats.connections = this.#open.size;
+  }
 
-  const resume = (): void => {
-    paused = false;
-    for (const connection of connections) connection.socket.resume();
-  };
+  sendAcks(): void {
+    for (const connection of this.#open) connection.sendAck();
+  }
 
-  return {
-    path: options.path,
-    tookOver: listener.tookOver,
-    stats,
-    sendAcks() {
-      for (const connection of connections) connection.sendAck();
-    },
-    pause() {
-      paused = true;
-      for (const connection of connections) connection.socket.pause();
-    },
-    resume,
-    async drain(deadlineMs) {
-      listener.hide();
-      resume();
-      const deadline = performance.now() + deadlineMs;
-      let quietSince = performance.now();
-      let chunksSeen = stats.chunks;
-      // Once at least: connections that wait in the kernel's backlog are accepted meanwhile.
-      do {
-        await Bun.sleep(POLL_MS);
-        if (stats.chunks !== chunksSeen) quietSince = performance.now();
-        chunksSeen = stats.chunks;
-      } while (
-        connections.size > 0 &&
-        performance.now() < deadline &&
-        performance.now() - quietSince < QUIET_MS
-      );
-      listener.stopAccepting();
-    },
-    close() {
-      listener.stopAccepting();
-      for (const connection of [...connections]) connection.goodbye(RetryableGoodbye.stopping);
-    },
-  };
+  pause(): void {
+    this.#isPaused = true;
+    for (const connection of this.#open) connection.socket.pause();
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    for (const connection of this.#open) connection.socket.resume();
+  }
+
+  /** Resolves when no connection is open, or none has sent anything for a moment, or after `deadlineMs`. */
+  async quiet(deadlineMs: number): Promise<void> {
+    const deadline = performance.now() + deadlineMs;
+    let quietSince = performance.now();
+    let chunksSeen = this.stats.chunks;
+    // Once at least: connections that wait in the kernel's backlog are accepted meanwhile.
+    do {
+      await Bun.sleep(POLL_MS);
+      if (this.stats.chunks !== chunksSeen) quietSince = performance.now();
+      chunksSeen = this.stats.chunks;
+    } while (
+      this.#open.size > 0 &&
+      performance.now() < deadline &&
+      performance.now() - quietSince < QUIET_MS
+    );
+  }
+
+  close(): void {
+    for (const connection of [...this.#open]) connection.goodbye(RetryableGoodbye.stopping);
+  }
 }

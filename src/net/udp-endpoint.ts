@@ -4,6 +4,8 @@
 //   feed  = [name=] line [| line]           a second line is the B line of the same feed
 //   line  = host:port [?interface=ADDRESS] [&source=ADDRESS]
 //
+// An A line without options has those of its B line.
+//
 //   127.0.0.1:9100
 //   itch=239.1.1.1:9100?interface=10.0.0.5|239.1.1.2:9100?interface=10.0.1.5
 //   opra=232.1.1.1:9200?source=10.9.9.9, [::1]:9300
@@ -64,6 +66,11 @@ function parseFeed(text: string): UdpFeed {
   }
   const lines = (named === null ? text : named[2]!).split('|').map((line) => parseLine(line.trim(), text));
   if (lines.length > 2) throw invalid(text, 'a feed has one line or two (A and B)');
+  const [a, b] = lines;
+  if (b !== undefined && a!.multicast && a!.interface === undefined && a!.source === undefined) {
+    if (b.interface !== undefined) a!.interface = b.interface;
+    if (b.source !== undefined) a!.source = b.source;
+  }
   return { name, lines };
 }
 

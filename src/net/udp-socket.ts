@@ -1,8 +1,10 @@
-// A UDP socket to receive on: unicast, or joined to a multicast group; its receive buffer and the kernel's drops.
+// A UDP socket to receive on: unicast, or joined to a multicast group; its receive buffer and the kernel's
+// drops.
 //
-// Bun.udpSocket and node:dgram measured alike (370,000 and 380,000 datagrams of 1,400 bytes a CPU second, Bun 1.4.5);
-// Bun's is used because it shows its descriptor, which SO_RCVBUFFORCE needs: dgram's buffer stops at rmem_max.
-// With 32 MiB a burst of 400,000 datagrams at 340,000/s lost none, with rmem_max's 4 MiB 2,400.
+// Bun.udpSocket and node:dgram measured alike (370,000 and 380,000 datagrams of 1,400 bytes a CPU second,
+// Bun 1.4.5); Bun's is used because it shows its descriptor, which SO_RCVBUFFORCE needs: dgram's buffer
+// stops at rmem_max. With 32 MiB a burst of 400,000 datagrams at 340,000/s lost none, with rmem_max's 4 MiB
+// 2,400.
 
 import type { udp } from 'bun';
 import { RecorderError } from '../errors.ts';
@@ -11,8 +13,8 @@ import { lineAddress, type UdpLine } from './udp-endpoint.ts';
 
 export const DEFAULT_RECEIVE_BUFFER_BYTES = 32 * 1024 * 1024;
 /**
- * SO_REUSEADDR, as node:dgram passes it to Bun: other programs of this host may listen to the same group. Bun's types
- * do not show it.
+ * SO_REUSEADDR, as node:dgram passes it to Bun: other programs of this host may listen to the same group.
+ * Bun's types do not show it.
  */
 const REUSE_ADDRESS_FLAG = 16;
 

@@ -1,12 +1,13 @@
 // A Unix stream socket to listen on: bytes in, bytes out, no protocol.
 //
 // Invariants
-// - Only this user can connect unless a mode is given: the socket is bound under another name, gets its mode, and only
-//   then its own name. That name is given by link(2), which never replaces a file.
+// - Only this user can connect unless a mode is given: the socket is bound under another name, gets its
+//   mode, and only then its own name. That name is given by link(2), which never replaces a file.
 // - A file that is there is replaced only where it is a socket and a connect proves that nobody listens.
-// - On close the file goes only if it is still ours. (Bun's own stop() unlinks the path it was given, whoever owns it
-//   by then: seen with Bun 1.4.5. The name that Bun knows is gone long before.)
-// - Chunks that Bun hands to `data` are fresh buffers (64 MiB in 307 chunks: 307 buffers, none changed later).
+// - On close the file goes only if it is still ours. (Bun's own stop() unlinks the path it was given,
+//   whoever owns it by then: seen with Bun 1.4.5. The name that Bun knows is gone long before.)
+// - Chunks that Bun hands to `data` are fresh buffers (64 MiB in 307 chunks: 307 buffers, none changed
+//   later).
 
 import { chmodSync, linkSync, lstatSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -117,7 +118,10 @@ function bind<T>(path: string, handlers: UnixHandlers<T>): { stop(force?: boolea
   }
 }
 
-/** Removes the socket of a dead process at `path`; true where there was one. Throws where anything else is there. */
+/**
+ * Removes the socket of a dead process at `path`; true where there was one. Throws where anything else is
+ * there.
+ */
 async function clearStalePath(path: string): Promise<boolean> {
   const before = lstatSync(path, { bigint: true, throwIfNoEntry: false });
   if (before === undefined) return false;

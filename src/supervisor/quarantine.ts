@@ -1,18 +1,19 @@
 // The quarantine: frames that were refused, kept byte for byte with where they came from.
 //
 //   quarantine.bin    the bytes, one after another
-//   quarantine.jsonl  one line an entry: time, reason, source, session, seq, origin, offset and length in the .bin,
+//   quarantine.jsonl  one line an entry: time, reason, source, session, seq, origin, offset and length in
+//   the .bin,
 //                     claimed size (larger than length where only the first bytes were kept)
 //
 // Invariants
 // - Both files together stay below maxBytes; what does not fit is counted, never kept in part.
-// - The bytes are written before the line that names them. A crash can leave bytes without a line, or a torn last
-//   line; the next entry begins on a line of its own. A power loss can keep a line and lose its bytes: such a line is
-//   left out by the reader, and its frame was never acknowledged.
+// - The bytes are written before the line that names them. A crash can leave bytes without a line, or a
+//   torn last line; the next entry begins on a line of its own. A power loss can keep a line and lose its
+//   bytes: such a line is left out by the reader, and its frame was never acknowledged.
 // - A full or failing disk costs entries, which are counted, never more.
 //
-// Life cycle: keep() copies into memory, write() puts what has gathered into the files (once a group commit, or when
-// much has gathered), sync() makes it durable.
+// Life cycle: keep() copies into memory, write() puts what has gathered into the files (once a group
+// commit, or when much has gathered), sync() makes it durable.
 
 import type { FileHandle, FileSystem } from '../io/file-system.ts';
 
@@ -125,7 +126,9 @@ export class Quarantine {
     if (this.#pendingBytes >= WRITE_AT_BYTES) this.write();
   }
 
-  /** Puts what has gathered into the files; an error of the disk is noted in stats and costs these entries. */
+  /**
+   * Puts what has gathered into the files; an error of the disk is noted in stats and costs these entries.
+   */
   write(): void {
     if (this.#pendingEntries === 0) return;
     const data = Buffer.concat(this.#pieces);

@@ -2,7 +2,10 @@ import { StreamTable } from '../../src/net/session.ts';
 import { createStreamListener, type StreamListener } from '../../src/net/stream-listener.ts';
 import { RecordingSink } from '../net/recording-sink.ts';
 
-/** A recorder as a producer sees it: a listener whose frames become durable when sync() says so, or every few ms. */
+/**
+ * A recorder as a producer sees it: a listener whose frames become durable when sync() says so, or every
+ * few ms.
+ */
 export class FakeRecorder {
   readonly sink = new RecordingSink();
   readonly streams: StreamTable;

@@ -149,7 +149,8 @@ describe('session producer', () => {
     const restarts = (async () => {
       while (!isDone) {
         await Bun.sleep(random.int(1, 15));
-        // What has been received until now becomes durable; what comes before the stop is lost with the recorder.
+        // What has been received until now becomes durable; what comes before the stop is lost with the
+        // recorder.
         recorder.sync();
         const durableFrames = recorder.sink.frames.length;
         await Bun.sleep(random.int(0, 3));

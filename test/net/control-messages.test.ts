@@ -142,7 +142,8 @@ describe('control messages', () => {
       ['Ack', 'ACKN', { durable_seq: 1234567890123 }, { durableSeq: 1234567890123 }],
       ['Goodbye', 'GBYE', { reason: 'x' }, { kind: 'goodbye', reason: 'x' }],
     ])("we read flatc's %s", (table, identifier, json, expected) => {
-      const schema = `${readFileSync(SCHEMA, 'utf8')}\nroot_type ${table};\nfile_identifier "${identifier}";\n`;
+      const root = `root_type ${table};\nfile_identifier "${identifier}";\n`;
+      const schema = `${readFileSync(SCHEMA, 'utf8')}\n${root}`;
       writeFileSync(join(folder, 'one.fbs'), schema);
       writeFileSync(join(folder, 'theirs.json'), JSON.stringify(json));
       flatc('-b', '--size-prefixed', 'one.fbs', 'theirs.json');

@@ -384,7 +384,7 @@ describe('the listener', () => {
     expect(listener.stats).toMatchObject({ connections: 2, refused: 1 });
   });
 
-  test('drain reads what was written before, removes the socket and keeps connections for the last Ack', async () => {
+  test('drain reads what was written, removes the socket, keeps connections for the last Ack', async () => {
     const client = await Client.connect();
     client.write(encodeHello('e', 's', 1));
     await client.next('welcome');

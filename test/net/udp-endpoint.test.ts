@@ -11,7 +11,8 @@ describe('parseUdpEndpoints', () => {
     ['[::1]:9300', [{ name: 'udp', lines: [{ host: '::1', port: 9300, multicast: false }] }]],
     ['v6=[ff02::1]:7', [{ name: 'v6', lines: [{ host: 'ff02::1', port: 7, multicast: true }] }]],
     [
-      'itch=239.1.1.1:9100?interface=10.0.0.5|239.1.1.2:9100?interface=10.0.1.5, 224.0.0.9:1?source=10.9.9.9&interface=10.0.0.1',
+      'itch=239.1.1.1:9100?interface=10.0.0.5|239.1.1.2:9100?interface=10.0.1.5' +
+        ', 224.0.0.9:1?source=10.9.9.9&interface=10.0.0.1',
       [
         {
           name: 'itch',
@@ -23,6 +24,18 @@ describe('parseUdpEndpoints', () => {
         {
           name: 'udp',
           lines: [{ host: '224.0.0.9', port: 1, multicast: true, source: '10.9.9.9', interface: '10.0.0.1' }],
+        },
+      ],
+    ],
+    [
+      '239.1.1.1:1|239.1.1.2:2?interface=10.0.0.5',
+      [
+        {
+          name: 'udp',
+          lines: [
+            { host: '239.1.1.1', port: 1, multicast: true, interface: '10.0.0.5' },
+            { host: '239.1.1.2', port: 2, multicast: true, interface: '10.0.0.5' },
+          ],
         },
       ],
     ],

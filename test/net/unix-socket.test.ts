@@ -36,7 +36,8 @@ const failure = (code: string) => expect.objectContaining({ code, message: expec
 
 /** Makes the socket file of a process that was killed. */
 async function leaveStaleSocket(): Promise<void> {
-  const script = `Bun.listen({unix:${JSON.stringify(path)},socket:{data(){}}});process.stdout.write('up');setInterval(()=>{},1e3)`;
+  const listen = `Bun.listen({unix:${JSON.stringify(path)},socket:{data(){}}})`;
+  const script = `${listen};process.stdout.write('up');setInterval(()=>{},1e3)`;
   const child = Bun.spawn([process.execPath, '-e', script], { stdout: 'pipe' });
   await child.stdout.getReader().read();
   child.kill('SIGKILL');
