@@ -67,7 +67,7 @@ export async function deliverGroup(
         remainder = remainderOf(group, token, found);
       }
       await insert(context, group, remainder, format, attempt);
-      if (uncertain && deduplicationTokens && (await isCutShort(context, group))) continue;
+      if (uncertain && deduplicationTokens) await refuseCutShort(context, group);
       return 'inserted';
     } catch (thrown) {
       if (!(thrown instanceof ServerError)) throw thrown;
@@ -108,12 +108,13 @@ function remainderOf(group: InsertGroup, token: string, found: Located): Remaind
   return { slices, token: `${token}:after-${found.lastLsn}` };
 }
 
-/** Whether an earlier, cut-off attempt took the token with only a part of the rows. */
-async function isCutShort({ client, plan }: DeliveryContext, group: InsertGroup): Promise<boolean> {
+/** Throws when an earlier, cut-off attempt took the token with only the beginning of the rows. */
+async function refuseCutShort({ client, plan }: DeliveryContext, group: InsertGroup): Promise<void> {
   const found = await locateGroup(client, plan, group);
-  return found.rows > 0 && rowsOf(slicesAfter(group.slices, found.lastLsn)) + found.rows === group.rowCount
-    ? found.rows < group.rowCount
-    : false;
+  if (found.rows === 0 || found.rows === group.rowCount) return;
+  // Rows that are missing elsewhere are the server's doing (a TTL, a mutation): nothing that an insert can mend.
+  if (rowsOf(slicesAfter(group.slices, found.lastLsn)) + found.rows !== group.rowCount) return;
+  throw new ServerError('unknown', null, `the server has only the first ${found.rows} rows of the group`);
 }
 
 function encodeRemainder(
