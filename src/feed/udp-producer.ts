@@ -1,8 +1,9 @@
 // The producer client for datagrams: packs frames into MoldUDP64 datagrams and sends them to one line or to
 // two (A/B).
 //
-//   const producer = await connectUdpProducer({ lines: [{ host: '127.0.0.1', port: 9100 }], session: 'RUN1'
-//   }); for (const frame of frames) if (!producer.send(frame)) await producer.ready();
+//   const lines = [{ host: '127.0.0.1', port: 9100 }];
+//   const producer = await connectUdpProducer({ lines, session: 'RUN1' });
+//   for (const frame of frames) if (!producer.send(frame)) await producer.ready();
 //   await producer.close();            // last datagram, end of session
 //
 // Invariants

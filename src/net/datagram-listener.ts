@@ -1,8 +1,8 @@
 // The datagram listener: UDP sockets, MoldUDP64 and A/B merging, down to calls of a FrameSink.
 //
 //   const listener = await createDatagramListener({ feeds: parseUdpEndpoints(text), streams, sink });
-//   … await listener.drain(500); listener.close(); …then seal: close() reports the gaps that were still
-//   waiting
+//   … await listener.drain(500);
+//   listener.close();                             // reports the gaps that were still waiting: seal after it
 //
 // Invariants
 // - The source of a feed's rows is its name, the session is the datagrams' session id.

@@ -23,7 +23,8 @@ import type { Wal } from '../wal/writer.ts';
 import { createGapRecorder } from './gap-rows.ts';
 import { GroupCommit } from './group-commit.ts';
 import { Ingest, type RefusedFrame } from './ingest.ts';
-import { Quarantine } from './quarantine.ts';
+import { Quarantine, readQuarantineIndex } from './quarantine.ts';
+import { advanceOverRefused } from './quarantine-positions.ts';
 import { logRecovery } from './recovery-log.ts';
 import { StreamRecovery } from './stream-recovery.ts';
 
@@ -62,7 +63,8 @@ export async function openIngestPath(
     onSyncFailure: (error) => logger.error({ code: error.code }, error.message),
   });
   logRecovery(logger, config.walDir, wal.recovery);
-  streams.restore(recovery.positions());
+  const refused = readQuarantineIndex(config.walDir, realFileSystem);
+  streams.restore(advanceOverRefused(recovery.positions(), refused));
   path = new IngestPath(config, wal, streams, new Set(datagramSources), logger);
   return path;
 }
