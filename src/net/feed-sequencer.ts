@@ -190,6 +190,8 @@ export class FeedSequencer {
       const count = lastSeq - firstSeq + 1;
       if (state === 'missing') this.stats.missing += count;
       else this.stats.filledLate += count;
+      // The gap's row refers to the stream: it must not be forgotten before that row is durable.
+      this.#streams.touch(session.stream);
       this.#sink.gap({ streamId, source, session: sessionId, firstSeq, lastSeq, line, state });
     });
   }

@@ -133,7 +133,9 @@ export class StreamTable {
     const key = nameKey(stream.source, stream.session);
     this.#byName.delete(key);
     this.#byName.set(key, stream);
-    this.#forgetSome();
+    // Others beyond the limit go with the next sync: looking for them at each release would let a flood of
+    // short sessions cost the square of their number.
+    if (!stream.resumable && this.#isSettled(stream)) this.#forget(stream);
   }
 
   /** Notes that frames of the stream were accepted since the last capture: once a chunk, not once a frame. */

@@ -216,6 +216,23 @@ describe('FeedSequencer', () => {
     expect(streams.size).toBeGreaterThan(MAX_SESSIONS);
   });
 
+  test('a stream whose gap was reported is remembered until the gap is durable', () => {
+    const streams = new StreamTable(1);
+    const { sink, feed } = setUp(streams);
+    feed.packet(numbered(1, 1, 'ONE'), 'A', 0);
+    feed.packet(numbered(3, 1, 'ONE'), 'A', 0);
+    for (let i = 0; i < MAX_SESSIONS - 1; i++) feed.packet(numbered(1, 1, `N${i}`), 'A', 0);
+    streams.markDurable(streams.capture());
+    feed.packet(numbered(1, 1, 'LAST'), 'A', 0);
+    expect(gapTexts(sink.gaps)).toEqual(['missing 2-2 A']);
+    const { streamId } = sink.gaps[0]!;
+    expect(streams.get(streamId)).toBeDefined();
+    const capture = streams.capture();
+    expect(streams.get(streamId)).toBeDefined();
+    streams.markDurable(capture);
+    expect(streams.get(streamId)).toBeUndefined();
+  });
+
   test('a far jump forward costs a gap, not the frames that follow in order', () => {
     const { sink, feed } = setUp();
     feed.packet(numbered(1, 2), 'A', 0);
