@@ -65,3 +65,30 @@ export function missingBetween(ranges: readonly SequenceRange[], base: number): 
   }
   return missing;
 }
+
+/** Adds the range, joining it to those that it touches. */
+export function addRange(ranges: SequenceRange[], first: number, last: number): void {
+  removeRange(ranges, first, last);
+  let index = ranges.findIndex((range) => range.first > last);
+  if (index < 0) index = ranges.length;
+  ranges.splice(index, 0, { first, last });
+  for (const at of [index + 1, index]) {
+    const before = ranges[at - 1];
+    const after = ranges[at];
+    if (before === undefined || after === undefined || before.last + 1 !== after.first) continue;
+    before.last = after.last;
+    ranges.splice(at, 1);
+  }
+}
+
+/** Takes the numbers first to last out of the ranges. */
+export function removeRange(ranges: SequenceRange[], first: number, last: number): void {
+  for (let index = ranges.length - 1; index >= 0; index--) {
+    const range = ranges[index]!;
+    if (range.first > last || range.last < first) continue;
+    const rest: SequenceRange[] = [];
+    if (range.first < first) rest.push({ first: range.first, last: first - 1 });
+    if (range.last > last) rest.push({ first: last + 1, last: range.last });
+    ranges.splice(index, 1, ...rest);
+  }
+}

@@ -7,9 +7,9 @@ import type { GapEvent } from '../net/frame-sink.ts';
 import { createFrameBuilder } from '../schema/build-frame.ts';
 import type { Ingest } from './ingest.ts';
 
-const GAPS_TOPIC = 'gaps';
+export const GAPS_TOPIC = 'gaps';
 /** Values of the enum GapState in schemas/gaps.fbs. */
-const GAP_STATE = { missing: 1, filled_late: 2 } as const;
+export const GAP_STATE = { missing: 1, filled_late: 2 } as const;
 
 /** Returns a function that records a gap as a row and logs it. */
 export function createGapRecorder(ingest: Ingest, logger: Logger): (event: GapEvent) => void {

@@ -47,7 +47,7 @@ export async function openIngestPath(
   logger: Logger,
 ): Promise<IngestPath> {
   const streams = new StreamTable(limits.rememberedSessions);
-  const recovery = new StreamRecovery();
+  const recovery = new StreamRecovery(new Set(datagramSources));
   let path: IngestPath | null = null;
   const wal = await openWal({
     dir: config.walDir,

@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'bun:test';
-import { addSequence, missingBetween, type SequenceRange } from '../../src/net/sequence-ranges.ts';
+import {
+  addRange,
+  addSequence,
+  missingBetween,
+  removeRange,
+  type SequenceRange,
+} from '../../src/net/sequence-ranges.ts';
 import { acceptSequence, ackableSeq, dropHolesBelow, StreamTable } from '../../src/net/session.ts';
 import { seededRandom } from '../support/random.ts';
 
@@ -166,5 +172,27 @@ test('addSequence keeps sorted, joined ranges for any order', () => {
     );
     const max = Math.max(...set);
     expect(missing).toEqual(Array.from({ length: max }, (_, i) => i + 1).filter((seq) => !set.has(seq)));
+  }
+});
+
+test('addRange and removeRange equal a set of numbers', () => {
+  const random = seededRandom('sequence-ranges-2');
+  for (let round = 0; round < 200; round++) {
+    const set = new Set<number>();
+    const ranges: SequenceRange[] = [];
+    for (let i = 0; i < random.int(1, 20); i++) {
+      const first = random.int(1, 50);
+      const last = first + random.int(0, 10);
+      const isAdded = random.int(0, 2) > 0;
+      if (isAdded) addRange(ranges, first, last);
+      else removeRange(ranges, first, last);
+      for (let seq = first; seq <= last; seq++) {
+        if (isAdded) set.add(seq);
+        else set.delete(seq);
+      }
+      const expected: SequenceRange[] = [];
+      for (const seq of [...set].sort((a, b) => a - b)) addSequence(expected, seq);
+      expect(ranges).toEqual(expected);
+    }
   }
 });
