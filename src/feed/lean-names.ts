@@ -77,7 +77,9 @@ function dateIn(name: string): CivilDate | null {
   return null;
 }
 
+/** Only a name with a date in it is one of LEAN's: the "data" of data.csv is not a symbol. */
 function symbolIn(name: string): string | null {
+  if (dateIn(name) === null) return null;
   const withoutDate = name.replace(/(?<!\d)\d{4}(-?)\d{2}\1\d{2}(?!\d)/g, '');
   for (const part of withoutDate.split('_')) {
     if (/^[A-Za-z][A-Za-z0-9.-]*$/.test(part) && !WORDS.has(part.toLowerCase())) return part;

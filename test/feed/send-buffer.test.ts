@@ -24,7 +24,8 @@ test('whatever the sizes of writes and acks, every byte is offered once and in o
   while (buffer.nextSeq < 3000) {
     for (let i = random.int(0, 40); i > 0; i--) {
       const frame = new Uint8Array(random.int(8, 4000)).fill(buffer.nextSeq & 0xff);
-      limits.push((appended += frame.byteLength + 4));
+      appended += frame.byteLength + 4;
+      limits.push(appended);
       buffer.append(frame);
     }
     for (let rest = buffer.pending(); rest.byteLength > 0; rest = buffer.pending()) {
