@@ -54,7 +54,7 @@ test("a gap's row stands for all its numbers, so that a restart does not find th
   expect(found(recovery)).toEqual({ s: 2 ** 35 });
 });
 
-test('numbers of a gap that came too late before the restart are duplicates after it, the others are not', () => {
+test('numbers of a gap that came late before the restart are duplicates after it, others are not', () => {
   const recovery = new StreamRecovery(new Set(['f']));
   block(recovery, 'gaps', [
     { stream: 0, seq: 4, row: { first_seq: 4, last_seq: 9, state: 1 } },
