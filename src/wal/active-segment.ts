@@ -107,15 +107,3 @@ export function sealSegment(segment: ActiveSegment): void {
   segment.sealed = true;
   segment.file.truncate(segment.usedSizeBytes);
 }
-
-/**
- * The chain as it was before a segment without rows. A gap that its header named goes on to the end of a
- * later one, as no row lies between them.
- */
-export function chainWithout(empty: ActiveSegment, chain: Chain): Chain {
-  const gapBefore =
-    empty.before.gapBefore === null || chain.gapBefore === null
-      ? (empty.before.gapBefore ?? chain.gapBefore)
-      : { ...empty.before.gapBefore, lastLsn: chain.gapBefore.lastLsn };
-  return { ...empty.before, gapBefore };
-}

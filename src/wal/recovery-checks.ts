@@ -1,5 +1,6 @@
 import { WalFormatError, WalMissingSegmentError } from './errors.ts';
 import type { Horizon } from './horizon.ts';
+import { collectFindings, provenHorizon } from './recovery-plan.ts';
 import { moveAside, type RepairContext } from './recovery-repair.ts';
 import type { RecoveryOptions, RecoveryReport } from './recovery-report.ts';
 import { readTrimmedLsn } from './retention.ts';
@@ -7,7 +8,7 @@ import { findRecord } from './segment-file.ts';
 import { missingSegments, type SurveyedSegment } from './survey.ts';
 
 /**
- * Refuses segments of a newer format and of another WAL: both are an operator's mistake. Throws
+ * Refuses segments of a newer format and of another WAL: and copies under another name: all are an operator's mistake. Throws
  * WalFormatError.
  */
 export function refuseForeign(segments: readonly SurveyedSegment[], horizon: Horizon | null): void {
@@ -15,6 +16,12 @@ export function refuseForeign(segments: readonly SurveyedSegment[], horizon: Hor
   if (future !== undefined) {
     throw new WalFormatError(`segment ${future.name} is of a newer version of the format`, {
       hint: 'use the version of the program that wrote it',
+    });
+  }
+  const renamed = segments.find((segment) => segment.fault === 'wrong_name');
+  if (renamed !== undefined) {
+    throw new WalFormatError(`segment ${renamed.name} is a copy of another one, or was renamed`, {
+      hint: 'remove the copy, or give it back its name',
     });
   }
   const readable = segments.filter((segment) => segment.header !== null);
@@ -40,7 +47,7 @@ export function withoutUnborn(
   report: RecoveryReport,
 ): SurveyedSegment[] {
   const last = segments.at(-1);
-  if (last === undefined || last.fault === null || last.fault === 'wrong_name') return segments;
+  if (last === undefined || last.fault === null) return segments;
   const file = context.fileSystem.open(`${context.dir}/${last.name}`, 'read');
   const found = findRecord(file, 0, walId, last.baseLsn);
   file.close();
@@ -49,6 +56,32 @@ export function withoutUnborn(
   const place = { segment: last.name, offset: 0, firstLsn: last.baseLsn, lastLsn: last.baseLsn - 1n };
   report.findings.push({ case: kind, reason: last.fault, copiedTo, ...place });
   return found === null ? segments.slice(0, -1) : segments;
+}
+
+/**
+ * Moves aside segments behind a missing one of which nothing is known to have been durable: a power loss may keep the
+ * name of a later segment and lose that of an earlier one. Returns the segments that remain.
+ */
+export function withoutUnreached(
+  context: RepairContext,
+  segments: SurveyedSegment[],
+  walId: bigint,
+  horizonLsn: bigint,
+  report: RecoveryReport,
+): SurveyedSegment[] {
+  const { fileSystem, dir } = context;
+  const gap = missingSegments(segments, readTrimmedLsn(fileSystem, dir))[0];
+  const index = segments.findIndex(({ name }) => name === gap?.before);
+  if (gap === undefined || index === -1) return segments;
+  const behind = segments.slice(index);
+  const findings = collectFindings(fileSystem, dir, segments, index, walId);
+  const synced = behind.map(({ meta }) => meta?.syncedLsn ?? 0n);
+  const proven = [horizonLsn, ...synced].reduce((a, b) => (a > b ? a : b));
+  if (provenHorizon(findings, proven) > gap.firstLsn) return segments;
+  const copiedTo = behind.map(({ name }) => moveAside(context, name)).join(', ');
+  const place = { segment: gap.before, offset: 0, firstLsn: gap.firstLsn, lastLsn: gap.firstLsn - 1n };
+  report.findings.push({ case: 'torn_tail', reason: 'missing_segment', copiedTo, ...place });
+  return segments.slice(0, index);
 }
 
 /** Reports segments that are not there, or throws WalMissingSegmentError when that is not allowed. */

@@ -6,9 +6,9 @@ import type { FileSystem } from '../io/file-system.ts';
 import { WalFormatError } from './errors.ts';
 import { endLsn, type RecordHeader } from './format.ts';
 import { type Horizon, openHorizon } from './horizon.ts';
-import { checkMissing, refuseForeign, withoutUnborn } from './recovery-checks.ts';
+import { checkMissing, refuseForeign, withoutUnborn, withoutUnreached } from './recovery-checks.ts';
 import { type CutPlan, collectFindings, planCut, provenHorizon } from './recovery-plan.ts';
-import { applyCut, type RepairContext, repairStamp } from './recovery-repair.ts';
+import { applyCut, moveAside, type RepairContext, repairStamp } from './recovery-repair.ts';
 import type { RecoveredState, RecoveryOptions, RecoveryReport } from './recovery-report.ts';
 import { ReadBuffer, readPayload } from './segment-file.ts';
 import { topicOf, type WalTopic } from './segment-meta.ts';
@@ -20,16 +20,17 @@ type CountedTopic = WalTopic & { rowsBefore: bigint };
 export function recoverWal(options: RecoveryOptions): RecoveredState {
   const { fileSystem, dir } = options;
   const horizon = openHorizon(fileSystem, dir);
+  const horizonLsn = horizon?.durableLsn() ?? 0n;
   const report: RecoveryReport = { existed: true, segments: 0, blocks: 0, rows: 0n, findings: [] };
   const stamp = repairStamp(fileSystem, dir, new Date());
   const context: RepairContext = { fileSystem, dir, stamp };
-  const surveyed = surveySegments(fileSystem, dir);
+  const { segments: surveyed, voided } = surveySegments(fileSystem, dir);
   refuseForeign(surveyed, horizon);
+  for (const { name } of voided) moveAside(context, name);
   const walId = surveyed.find((segment) => segment.header !== null)?.header?.walId ?? horizon?.walId ?? null;
-  const segments = walId === null ? surveyed : withoutUnborn(context, surveyed, walId, report);
+  const segments = walId === null ? surveyed : withoutLeftovers(context, surveyed, walId, horizonLsn, report);
   checkMissing(options, segments, horizon, report);
   if (segments.length === 0) return freshState(options, horizon, report);
-  const horizonLsn = horizon?.durableLsn() ?? 0n;
   const startIndex = startOf(segments, horizonLsn);
   if (walId === null || startIndex === -1) {
     throw new WalFormatError(`no segment in ${dir} has a readable header`);
@@ -58,6 +59,18 @@ function freshState(
   const walId = horizon?.walId ?? crypto.getRandomValues(new BigUint64Array(1))[0]!;
   const chain = { prevChecksum: 0n, previousBaseLsn: null, gapBefore };
   return { walId, nextLsn, chain, topics: [], report };
+}
+
+/** Segments that a crash left and of which nothing counts go first. */
+function withoutLeftovers(
+  context: RepairContext,
+  segments: SurveyedSegment[],
+  walId: bigint,
+  horizonLsn: bigint,
+  report: RecoveryReport,
+): SurveyedSegment[] {
+  const born = withoutUnborn(context, segments, walId, report);
+  return withoutUnreached(context, born, walId, horizonLsn, report);
 }
 
 /**

@@ -19,7 +19,7 @@ export interface ListedSegment {
  * damaged header ends the counting of its segment (see verify.ts).
  */
 export function listSegments(fileSystem: FileSystem, dir: string): ListedSegment[] {
-  const segments = surveySegments(fileSystem, dir);
+  const { segments } = surveySegments(fileSystem, dir);
   return segments.map((segment, index) => countSegment(fileSystem, dir, segment, limitOf(segments, index)));
 }
 

@@ -8,7 +8,6 @@ import {
   type ActiveSegment,
   beginSegment,
   type Chain,
-  chainWithout,
   type SegmentStart,
   sealSegment,
 } from './active-segment.ts';
@@ -18,7 +17,8 @@ import type { SegmentAllocator } from './segment-allocator.ts';
 export interface Place {
   segment: ActiveSegment | null;
   offset: number;
-  prevChecksum: bigint;
+  /** What a segment that begins here says about the log before it. */
+  chain: Chain;
 }
 
 /** What a failed sync rejects with: the file or directory, and why. */
@@ -66,7 +66,7 @@ export class SegmentStack {
   /** The end of what was appended. */
   place(): Place {
     const segment = this.#current;
-    return { segment, offset: segment?.usedSizeBytes ?? 0, prevChecksum: this.#chain.prevChecksum };
+    return { segment, offset: segment?.usedSizeBytes ?? 0, chain: this.#chain };
   }
 
   /**
@@ -140,11 +140,16 @@ export class SegmentStack {
    * back.
    */
   rollBack(place: Place, lsn: bigint, nextLsn: bigint): void {
-    const { segment, prevChecksum } = place;
-    const gapBefore =
-      nextLsn === lsn ? null : { firstLsn: lsn, lastLsn: nextLsn - 1n, reason: 'sync_failed' };
-    this.#chain = { prevChecksum, previousBaseLsn: segment?.baseLsn ?? null, gapBefore };
-    if (segment !== null && segment.baseLsn === lsn) this.#chain = chainWithout(segment, this.#chain);
+    const { segment } = place;
+    // A segment without rows goes as well; the next one takes its place.
+    const chain = segment !== null && segment.baseLsn === lsn ? segment.before : place.chain;
+    const { gapBefore } = chain;
+    const isVoid = nextLsn > lsn;
+    // An earlier gap ends where this one begins: no row lies between them.
+    const firstLsn = gapBefore?.firstLsn ?? lsn;
+    this.#chain = isVoid
+      ? { ...chain, gapBefore: { firstLsn, lastLsn: nextLsn - 1n, reason: 'sync_failed' } }
+      : chain;
     const open = this.#segments;
     this.#segments = [];
     this.#current = null;
@@ -163,7 +168,7 @@ export class SegmentStack {
   }
 
   #dropEmpty(segment: ActiveSegment): void {
-    this.#chain = chainWithout(segment, this.#chain);
+    this.#chain = segment.before;
     if (this.#current === segment) this.#current = null;
     this.#segments = this.#segments.filter((other) => other !== segment);
     this.#settings.fileSystem.unlink(`${this.#settings.dir}/${segment.name}`);

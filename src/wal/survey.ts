@@ -13,9 +13,16 @@ export interface SurveyedSegment {
   fault: SegmentFault | null;
 }
 
-/** Reads the headers of all segments of a directory, by LSN. */
-export function surveySegments(fileSystem: FileSystem, dir: string): SurveyedSegment[] {
-  return segmentsAmong(fileSystem.list(dir)).map(({ name, baseLsn }) => {
+export interface Survey {
+  /** By LSN. */
+  segments: SurveyedSegment[];
+  /** Segments that a later header says are void: a power loss brought them back after a failed sync. */
+  voided: SurveyedSegment[];
+}
+
+/** Reads the headers of all segments of a directory. */
+export function surveySegments(fileSystem: FileSystem, dir: string): Survey {
+  const all = segmentsAmong(fileSystem.list(dir)).map(({ name, baseLsn }) => {
     const file = fileSystem.open(`${dir}/${name}`, 'read');
     try {
       const sizeBytes = file.sizeBytes();
@@ -27,6 +34,10 @@ export function surveySegments(fileSystem: FileSystem, dir: string): SurveyedSeg
       file.close();
     }
   });
+  const gaps = all.flatMap(({ baseLsn, meta }) => (meta?.gapBefore ? [{ ...meta.gapBefore, baseLsn }] : []));
+  const isVoid = ({ baseLsn }: SurveyedSegment) =>
+    gaps.some((gap) => gap.firstLsn <= baseLsn && baseLsn <= gap.lastLsn && baseLsn < gap.baseLsn);
+  return { segments: all.filter((segment) => !isVoid(segment)), voided: all.filter(isVoid) };
 }
 
 export interface MissingSegments {

@@ -62,7 +62,7 @@ interface Walk {
 export function verifyWal(fileSystem: FileSystem, dir: string): VerifyReport {
   const horizon = fileSystem.exists(dir) ? openHorizon(fileSystem, dir) : null;
   const durableLsn = horizon?.durableLsn() ?? null;
-  const segments = fileSystem.exists(dir) ? surveySegments(fileSystem, dir) : [];
+  const segments = fileSystem.exists(dir) ? surveySegments(fileSystem, dir).segments : [];
   if (segments.length === 0 && durableLsn === null) throw new WalFormatError(`there is no WAL in ${dir}`);
   const owner = readLock(fileSystem, dir);
   const inUse = owner !== null && ownerState(owner) !== 'dead' && durableLsn !== null;
@@ -81,13 +81,10 @@ export function verifyWal(fileSystem: FileSystem, dir: string): VerifyReport {
   };
   const provenLsn = durableLsn ?? 0n;
   const walk: Walk = { report, stopLsn: inUse ? durableLsn : null, provenLsn, lsn: null, prevChecksum: null };
-  for (const { before, firstLsn: from, lastLsn } of missingSegments(
-    segments,
-    readTrimmedLsn(fileSystem, dir),
-  )) {
+  const own = segments.filter((segment) => checkOwnership(walk, segments, segment));
+  for (const { before, firstLsn: from, lastLsn } of missingSegments(own, readTrimmedLsn(fileSystem, dir))) {
     add(walk, before, 0, 0, 'missing', 'missing_segment', from, lastLsn);
   }
-  const own = segments.filter((segment) => checkOwnership(walk, segments, segment));
   own.forEach((_, index) => {
     verifySegment(walk, fileSystem, dir, own, index);
   });

@@ -67,7 +67,9 @@ export class Wal {
   #nextLsn: bigint;
   #syncedLsn: bigint;
   #rowsByTopic: bigint[];
+  /** End of the last complete group, and whether blocks of the next one lie behind it. */
   #groupEnd: Border;
+  #groupOpen = false;
   #durable: Border;
   #timer: ReturnType<typeof setInterval> | null = null;
   #closed: WalClosedError | null = null;
@@ -164,6 +166,7 @@ export class Wal {
     segment.endLsn = this.#nextLsn;
     this.#segments.prevChecksum = headerChecksum;
     this.#rowsByTopic[block.topicIndex]! += BigInt(block.rowCount);
+    this.#groupOpen = !fields.endsGroup;
     if (fields.endsGroup) this.#groupEnd = this.#border();
     return lsn;
   }
@@ -173,13 +176,14 @@ export class Wal {
    * block when it appends it; nothing happens when no group is open. Throws WalWriteError.
    */
   endGroup(): void {
-    if (this.#groupEnd.lsn === this.#nextLsn || this.#lastRecord === null) return;
+    if (!this.#groupOpen || this.#lastRecord === null) return;
     const { segment, offset, fields } = this.#lastRecord;
     // Nothing follows the record and nothing of it is durable: a header that is torn here is a torn tail.
     const header = this.#stage(RECORD_HEADER_SIZE_BYTES);
     const prevChecksum = encodeRecordHeader(header, { ...fields, endsGroup: true });
     this.#write(segment, header, offset);
     this.#segments.prevChecksum = prevChecksum;
+    this.#groupOpen = false;
     this.#groupEnd = this.#border();
   }
 
@@ -233,7 +237,7 @@ export class Wal {
       recorder: this.#settings.recorder,
       walId: this.walId,
       baseLsn: this.#nextLsn,
-      groupEndLsn: this.#groupEnd.lsn,
+      groupEndLsn: this.#groupOpen ? this.#groupEnd.lsn : this.#nextLsn,
       syncedLsn: this.#syncedLsn,
       topics: this.#topics,
       rowsByTopic: this.#rowsByTopic,
@@ -288,7 +292,10 @@ export class Wal {
       this.#closed = new WalClosedError('rows of a failed sync cannot be cut off', failure);
     }
     this.#rowsByTopic = [...border.rowsByTopic];
-    this.#groupEnd = this.#border();
+    // The horizon stays until rows behind the void ones are durable: with them the header that tells of the
+    // gap is.
+    this.#groupEnd = border;
+    this.#groupOpen = false;
     this.#settings.onSyncFailure(error);
     this.#settings.onStateChange();
     return error;

@@ -53,7 +53,7 @@ class MemoryFile implements FileHandle {
 
   write(source: Uint8Array, offset: number): void {
     this.#check();
-    this.#fileSystem.attempt('write', this.path);
+    this.#fileSystem.attempt('write', this.#name());
     const end = offset + source.length;
     if (end > this.#inode.data.length) {
       const grown = new Uint8Array(Math.max(end, this.#inode.data.length * 2));
@@ -73,19 +73,19 @@ class MemoryFile implements FileHandle {
     this.#check();
     const snapshot = content(this.#inode);
     await Promise.resolve();
-    this.#fileSystem.attempt('sync', this.path);
+    this.#fileSystem.attempt('sync', this.#name());
     this.#inode.synced = snapshot;
   }
 
   syncNow(): void {
     this.#check();
-    this.#fileSystem.attempt('sync', this.path);
+    this.#fileSystem.attempt('sync', this.#name());
     this.#inode.synced = content(this.#inode);
   }
 
   truncate(sizeBytes: number): void {
     this.#check();
-    this.#fileSystem.attempt('truncate', this.path);
+    this.#fileSystem.attempt('truncate', this.#name());
     if (sizeBytes < this.#inode.sizeBytes) this.#inode.data.fill(0, sizeBytes, this.#inode.sizeBytes);
     this.#inode.sizeBytes = sizeBytes;
   }
@@ -99,6 +99,11 @@ class MemoryFile implements FileHandle {
     this.#check();
     this.#open = false;
     this.#fileSystem.openFiles--;
+  }
+
+  /** The name that the file has now. */
+  #name(): string {
+    return this.#fileSystem.nameOf(this.#inode) ?? this.path;
   }
 
   #check(): void {
@@ -119,6 +124,11 @@ export class MemoryFileSystem implements FileSystem {
   attempt(operation: Operation, path: string): void {
     const code = this.fault(operation, path);
     if (code !== null) throw failure(code, path);
+  }
+
+  nameOf(inode: Inode): string | undefined {
+    for (const [name, other] of this.#names) if (other === inode) return name;
+    return undefined;
   }
 
   open(path: string, mode: OpenMode): FileHandle {

@@ -1,0 +1,128 @@
+import { expect, test } from 'bun:test';
+import { WalFullError, WalSyncError, WalWriteError } from '../../src/wal/errors.ts';
+import { segmentsAmong } from '../../src/wal/format.ts';
+import { verifyWal } from '../../src/wal/verify.ts';
+import { MemoryFileSystem } from '../support/memory-file-system.ts';
+import { seededRandom } from '../support/random.ts';
+import { appendRandom, DIR, type KnownBlock, open, readAll } from '../support/wal-fixture.ts';
+
+const random = seededRandom('wal faults');
+
+/** Appends until the WAL refuses; returns the refusal. */
+function fill(wal: Awaited<ReturnType<typeof open>>, blocks: KnownBlock[]): unknown {
+  for (let count = 0; count < 1000; count++) {
+    try {
+      blocks.push(appendRandom(wal, random));
+    } catch (error) {
+      return error;
+    }
+  }
+  return null;
+}
+
+test('a full disk shows when a segment is made, appends go on into the room that is there, and resume by themselves', async () => {
+  const fileSystem = new MemoryFileSystem();
+  let changes = 0;
+  const wal = await open(fileSystem, { onStateChange: () => changes++ });
+  await Bun.sleep(5);
+  fileSystem.fault = (operation, path) =>
+    operation === 'write' && /next\.(preparing|urgent)$/.test(path) ? 'ENOSPC' : null;
+  const blocks: KnownBlock[] = [];
+  const error = fill(wal, blocks);
+  expect(error).toBeInstanceOf(WalFullError);
+  expect((error as WalFullError).cause).toMatchObject({ code: 'ENOSPC' });
+  expect(wal.writable).toBe(false);
+  expect(wal.allocationError).toMatchObject({ code: 'ENOSPC' });
+  const names = segmentsAmong(fileSystem.list(DIR)).length;
+  await wal.sync();
+  expect(readAll(fileSystem).blocks).toEqual(blocks);
+  fileSystem.fault = () => null;
+  const seen = changes;
+  for (let wait = 0; wait < 200 && !wal.writable; wait++) await Bun.sleep(2);
+  expect(wal.writable).toBe(true);
+  expect(wal.allocationError).toBeNull();
+  expect(changes).toBeGreaterThan(seen);
+  while (segmentsAmong(fileSystem.list(DIR)).length === names) blocks.push(appendRandom(wal, random));
+  await wal.close();
+  expect(readAll(fileSystem)).toEqual({ blocks, damages: [] });
+  expect(verifyWal(fileSystem, DIR).damaged).toEqual([]);
+  expect(fileSystem.openFiles).toBe(0);
+});
+
+test('a disk that is full at the start refuses to open, and gives lock and files back', async () => {
+  const fileSystem = new MemoryFileSystem();
+  fileSystem.fault = (operation, path) => (operation === 'write' && path.includes('next.') ? 'ENOSPC' : null);
+  expect(open(fileSystem)).rejects.toBeInstanceOf(WalFullError);
+  await Bun.sleep(1);
+  expect(fileSystem.openFiles).toBe(0);
+  fileSystem.fault = () => null;
+  await (await open(fileSystem)).close();
+});
+
+test('a failed write leaves nothing of the block, and the next append goes to a new segment', async () => {
+  const fileSystem = new MemoryFileSystem();
+  const wal = await open(fileSystem);
+  const blocks = [appendRandom(wal, random), appendRandom(wal, random)];
+  fileSystem.fault = (operation, path) => (operation === 'write' && path.endsWith('ready') ? 'EIO' : null);
+  fileSystem.fault = (operation, path) =>
+    operation === 'write' && !path.includes('preparing') ? 'EIO' : null;
+  expect(() => appendRandom(wal, random)).toThrow(WalWriteError);
+  fileSystem.fault = () => null;
+  blocks.push(appendRandom(wal, random));
+  expect(segmentsAmong(fileSystem.list(DIR)).length).toBe(2);
+  await wal.sync();
+  expect(readAll(fileSystem)).toEqual({ blocks, damages: [] });
+  await wal.close();
+  expect(verifyWal(fileSystem, DIR).damaged).toEqual([]);
+});
+
+test('a failed sync is told with its rows, is not repeated, and its rows never come back', async () => {
+  for (const failing of ['.wal', DIR]) {
+    const fileSystem = new MemoryFileSystem();
+    const failures: WalSyncError[] = [];
+    const wal = await open(fileSystem, { onSyncFailure: (error) => failures.push(error) });
+    const kept = [appendRandom(wal, random)];
+    await wal.sync();
+    const lost: KnownBlock[] = [];
+    for (let count = 0; count < 60; count++) lost.push(appendRandom(wal, random));
+    let attempts = 0;
+    fileSystem.fault = (operation, path) => {
+      if (!/^sync/.test(operation) || !path.endsWith(failing)) return null;
+      attempts++;
+      return 'EIO';
+    };
+    const [first, second] = await Promise.allSettled([wal.sync(), wal.sync()]);
+    expect(first.status).toBe('rejected');
+    expect(second).toMatchObject({ status: 'rejected', reason: failures[0]! });
+    expect(attempts).toBe(1);
+    expect(failures).toMatchObject([{ firstLsn: lost[0]!.lsn, lastLsn: wal.nextLsn - 1n }]);
+    expect(failures[0]).toBeInstanceOf(WalSyncError);
+    expect(wal.durableLsn).toBe(lost[0]!.lsn);
+    fileSystem.fault = () => null;
+    kept.push(appendRandom(wal, random));
+    expect((await wal.sync()).durableLsn).toBe(wal.nextLsn);
+    expect(readAll(fileSystem)).toEqual({ blocks: kept, damages: [] });
+    await wal.close();
+    expect(verifyWal(fileSystem, DIR)).toMatchObject({ damaged: [], blocks: 2 });
+    expect(fileSystem.openFiles).toBe(0);
+    await (await open(fileSystem)).close();
+    expect(readAll(fileSystem)).toEqual({ blocks: kept, damages: [] });
+  }
+});
+
+test('rows that were synced while their group was open are void with the group', async () => {
+  const fileSystem = new MemoryFileSystem();
+  const wal = await open(fileSystem);
+  appendRandom(wal, random, { endsGroup: false });
+  await wal.sync();
+  expect(wal.durableLsn).toBe(0n);
+  appendRandom(wal, random);
+  fileSystem.fault = (operation, path) => (operation === 'sync' && path.endsWith('.wal') ? 'EIO' : null);
+  expect(wal.sync()).rejects.toBeInstanceOf(WalSyncError);
+  await Bun.sleep(1);
+  fileSystem.fault = () => null;
+  const kept = appendRandom(wal, random);
+  await wal.close();
+  expect(readAll(fileSystem, { fromLsn: kept.lsn })).toEqual({ blocks: [kept], damages: [] });
+  expect(verifyWal(fileSystem, DIR).damaged).toEqual([]);
+});

@@ -1,0 +1,181 @@
+import { expect, test } from 'bun:test';
+import { WalFormatError, WalMissingSegmentError } from '../../src/wal/errors.ts';
+import { checksum, segmentsAmong } from '../../src/wal/format.ts';
+import { RECOVERY_DECISIONS } from '../../src/wal/recovery-report.ts';
+import { verifyWal } from '../../src/wal/verify.ts';
+import { MemoryFileSystem } from '../support/memory-file-system.ts';
+import { seededRandom } from '../support/random.ts';
+import { appendRandom, DIR, type KnownBlock, open, readAll } from '../support/wal-fixture.ts';
+
+const random = seededRandom('wal recovery');
+
+/** A closed WAL of four segments or more. */
+async function filled(): Promise<{ fileSystem: MemoryFileSystem; blocks: KnownBlock[]; paths: string[] }> {
+  const fileSystem = new MemoryFileSystem();
+  const wal = await open(fileSystem);
+  const blocks: KnownBlock[] = [];
+  while (segmentsAmong(fileSystem.list(DIR)).length < 4) blocks.push(appendRandom(wal, random));
+  await wal.close();
+  const paths = segmentsAmong(fileSystem.list(DIR)).map(({ name }) => `${DIR}/${name}`);
+  return { fileSystem, blocks, paths };
+}
+
+const endOf = (blocks: readonly KnownBlock[]) => blocks.at(-1)!.lsn + BigInt(blocks.at(-1)!.rowCount);
+
+/** Recomputes the checksum of a segment's header, as a tool that knows the format would. */
+function reseal(bytes: Uint8Array): Uint8Array {
+  new DataView(bytes.buffer).setBigUint64(56, checksum(bytes.subarray(0, 56)), true);
+  return bytes;
+}
+
+test('a missing segment is refused by name, and reported when that is allowed', async () => {
+  for (const missing of [0, 1, 2]) {
+    const { fileSystem, blocks, paths } = await filled();
+    fileSystem.unlink(paths[missing]!);
+    const bases = segmentsAmong(paths.map((path) => path.slice(DIR.length + 1))).map(
+      ({ baseLsn }) => baseLsn,
+    );
+    expect(verifyWal(fileSystem, DIR).damaged).toMatchObject([
+      { kind: 'missing', firstLsn: bases[missing]!, lastLsn: bases[missing + 1]! - 1n },
+    ]);
+    expect(open(fileSystem)).rejects.toBeInstanceOf(WalMissingSegmentError);
+    await Bun.sleep(1);
+    const wal = await open(fileSystem, { allowMissingSegments: true });
+    expect(wal.recovery.findings).toMatchObject([{ case: 'missing_segment', firstLsn: bases[missing]! }]);
+    expect(wal.nextLsn).toBe(endOf(blocks));
+    await wal.close();
+    const left = blocks.filter(({ lsn }) => lsn < bases[missing]! || lsn >= bases[missing + 1]!);
+    const read = readAll(fileSystem);
+    expect(read.blocks).toEqual(left);
+    expect(read.damages.map(({ firstLsn, lastLsn }) => [firstLsn, lastLsn])).toEqual([
+      [bases[missing]!, bases[missing + 1]! - 1n],
+    ]);
+  }
+});
+
+test('a missing last segment is found by the horizon, and its LSNs are not used again', async () => {
+  const { fileSystem, blocks, paths } = await filled();
+  fileSystem.unlink(paths.at(-1)!);
+  const { baseLsn } = segmentsAmong([paths.at(-1)!.slice(DIR.length + 1)])[0]!;
+  expect(verifyWal(fileSystem, DIR).damaged).toMatchObject([
+    { kind: 'missing', firstLsn: baseLsn, lastLsn: endOf(blocks) - 1n },
+  ]);
+  const wal = await open(fileSystem);
+  expect(wal.recovery.findings).toMatchObject([
+    { case: 'corruption', reason: 'missing_rows', firstLsn: baseLsn },
+  ]);
+  expect(wal.nextLsn).toBe(endOf(blocks));
+  await wal.close();
+  expect(verifyWal(fileSystem, DIR).damaged).toMatchObject([
+    { reason: 'lost_before_restart', firstLsn: baseLsn },
+  ]);
+});
+
+test('all segments missing is refused', async () => {
+  const { fileSystem, blocks, paths } = await filled();
+  for (const path of paths) fileSystem.unlink(path);
+  expect(verifyWal(fileSystem, DIR).damaged).toMatchObject([
+    { kind: 'missing', lastLsn: endOf(blocks) - 1n },
+  ]);
+  expect(open(fileSystem)).rejects.toBeInstanceOf(WalMissingSegmentError);
+  await Bun.sleep(1);
+  const wal = await open(fileSystem, { allowMissingSegments: true });
+  expect(wal.nextLsn).toBe(endOf(blocks));
+  await wal.close();
+});
+
+test('a segment of another WAL, of a later version, or under another name is named', async () => {
+  const { fileSystem, paths } = await filled();
+  const other = await filled();
+  const foreign = fileSystem.afterKill();
+  foreign.put(
+    `${DIR}/00000000000fffff.wal`,
+    reseal(patch(other.fileSystem.readFile(other.paths[1]!), 24, 0xfffffn)),
+  );
+  expect(verifyWal(foreign, DIR).damaged).toMatchObject([{ kind: 'foreign', reason: 'foreign_wal' }]);
+  expect(open(foreign)).rejects.toBeInstanceOf(WalFormatError);
+
+  const future = fileSystem.afterKill();
+  const bytes = future.readFile(paths[2]!);
+  bytes[8] = 2;
+  future.put(paths[2]!, reseal(bytes));
+  expect(verifyWal(future, DIR).damaged.map(({ reason }) => reason)).toContain('future_version');
+  expect(open(future)).rejects.toThrow('newer version');
+
+  const renamed = fileSystem.afterKill();
+  renamed.put(`${DIR}/0000000000000001.wal`, renamed.readFile(paths[0]!));
+  expect(verifyWal(renamed, DIR).damaged).toMatchObject([
+    { kind: 'foreign', reason: 'duplicate_or_renamed_segment', segment: '0000000000000001.wal' },
+  ]);
+  expect(open(renamed)).rejects.toThrow('copy of another');
+
+  const empty = fileSystem.afterKill();
+  empty.put(paths[1]!, new Uint8Array(0));
+  expect(verifyWal(empty, DIR).damaged.map(({ reason }) => reason)).toEqual([
+    'empty_segment',
+    'missing_rows',
+  ]);
+  await Bun.sleep(1);
+});
+
+function patch(bytes: Uint8Array, offset: number, value: bigint): Uint8Array {
+  new DataView(bytes.buffer).setBigUint64(offset, value, true);
+  return bytes;
+}
+
+test('a segment that a crash left without header and records is moved aside', async () => {
+  const { fileSystem, blocks } = await filled();
+  const name = `${endOf(blocks).toString(16).padStart(16, '0')}.wal`;
+  fileSystem.put(`${DIR}/${name}`, new Uint8Array(4096));
+  expect(verifyWal(fileSystem, DIR).damaged).toMatchObject([{ kind: 'unborn', segment: name }]);
+  const wal = await open(fileSystem);
+  expect(wal.recovery.findings).toMatchObject([{ case: 'unborn_segment', segment: name }]);
+  expect(wal.nextLsn).toBe(endOf(blocks));
+  await wal.close();
+  expect(verifyWal(fileSystem, DIR).damaged).toEqual([]);
+});
+
+test('damage in what was durable is kept, reported with its LSNs, and the rest is delivered', async () => {
+  const { fileSystem, blocks, paths } = await filled();
+  const bytes = fileSystem.readFile(paths.at(-2)!);
+  const last = bytes.length - 1;
+  bytes[last - 128]! ^= 4;
+  fileSystem.put(paths.at(-2)!, bytes);
+  fileSystem.unlink(paths.at(-1)!);
+  const { damages } = readAll(fileSystem);
+  const wal = await open(fileSystem);
+  expect(wal.recovery.findings[0]).toMatchObject({ case: 'corruption', firstLsn: damages[0]!.firstLsn });
+  const added = appendRandom(wal, random);
+  expect(added.lsn).toBe(endOf(blocks));
+  await wal.close();
+  const read = readAll(fileSystem).blocks;
+  expect(read).toEqual([...blocks.filter(({ lsn }) => lsn < damages[0]!.firstLsn), added]);
+});
+
+test('a prepared segment of an earlier run is used when it is whole and zero, and thrown away otherwise', async () => {
+  for (const rest of [new Uint8Array(4096), new Uint8Array(4096).fill(1, 4000), new Uint8Array(100)]) {
+    const { fileSystem, blocks } = await filled();
+    fileSystem.put(`${DIR}/next.ready`, rest);
+    fileSystem.put(`${DIR}/next.preparing`, Uint8Array.of(1));
+    fileSystem.put(`${DIR}/next.urgent`, Uint8Array.of(1));
+    const wal = await open(fileSystem);
+    const added = appendRandom(wal, random);
+    await wal.close();
+    expect(readAll(fileSystem)).toEqual({ blocks: [...blocks, added], damages: [] });
+    expect(verifyWal(fileSystem, DIR).damaged).toEqual([]);
+  }
+});
+
+test('the decision table names every case once', () => {
+  expect(Object.keys(RECOVERY_DECISIONS).sort()).toEqual([
+    'bad_segment_header',
+    'clean_end',
+    'corruption',
+    'foreign_segment',
+    'future_version',
+    'missing_segment',
+    'open_group',
+    'torn_tail',
+    'unborn_segment',
+  ]);
+});
