@@ -24,6 +24,7 @@ export interface ActiveSegment {
   /** What its header says: taken back when the segment goes without having held a row. */
   before: Chain;
   headerChecksum: bigint;
+  headerSizeBytes: number;
   sealed: boolean;
   /** The end of a sealed segment has been synced. */
   synced: boolean;
@@ -78,6 +79,7 @@ export function beginSegment(
     endLsn: baseLsn,
     before: chain,
     headerChecksum: new DataView(header.buffer).getBigUint64(56, true),
+    headerSizeBytes: header.length,
     sealed: false,
     synced: false,
   };

@@ -8,8 +8,8 @@ import { findRecord } from './segment-file.ts';
 import { missingSegments, type SurveyedSegment } from './survey.ts';
 
 /**
- * Refuses segments of a newer format and of another WAL: and copies under another name: all are an operator's mistake. Throws
- * WalFormatError.
+ * Refuses segments of a newer format and of another WAL: and copies under another name: all are an operator's
+ * mistake. Throws WalFormatError.
  */
 export function refuseForeign(segments: readonly SurveyedSegment[], horizon: Horizon | null): void {
   const future = segments.find((segment) => segment.fault === 'future_version');
@@ -59,8 +59,8 @@ export function withoutUnborn(
 }
 
 /**
- * Moves aside segments behind a missing one of which nothing is known to have been durable: a power loss may keep the
- * name of a later segment and lose that of an earlier one. Returns the segments that remain.
+ * Moves aside segments behind a missing one of which nothing is known to have been durable: a power loss may
+ * keep the name of a later segment and lose that of an earlier one. Returns the segments that remain.
  */
 export function withoutUnreached(
   context: RepairContext,
@@ -94,7 +94,7 @@ export function checkMissing(
   const trimmedLsn = readTrimmedLsn(options.fileSystem, options.dir);
   const missing = missingSegments(segments, trimmedLsn);
   const durableLsn = horizon?.durableLsn() ?? 0n;
-  if (segments.length === 0 && durableLsn > 0n) {
+  if (segments.length === 0 && durableLsn > trimmedLsn) {
     missing.push({ before: '(end)', firstLsn: trimmedLsn, lastLsn: durableLsn - 1n });
   }
   for (const { before, firstLsn, lastLsn } of missing) {

@@ -17,8 +17,9 @@ export function readTrimmedLsn(fileSystem: FileSystem, dir: string): bigint {
 }
 
 /**
- * Removes the segments all of whose rows lie below `beforeLsn`, never the last one. The new beginning is
- * durable before the first file goes. Returns the names of the removed files.
+ * Removes the segments all of whose rows lie below `beforeLsn`, never the last two: were the last one void
+ * after a failed sync, the other would still tell where the sessions stand. The new beginning is durable
+ * before the first file goes. Returns the names of the removed files.
  */
 export async function trimSegments(
   fileSystem: FileSystem,
@@ -26,7 +27,8 @@ export async function trimSegments(
   beforeLsn: bigint,
 ): Promise<string[]> {
   const segments = segmentsAmong(fileSystem.list(dir));
-  const kept = segments.findLastIndex((segment) => segment.baseLsn <= beforeLsn);
+  const holds = segments.findLastIndex((segment) => segment.baseLsn <= beforeLsn);
+  const kept = Math.min(holds, segments.length - 2);
   const removed = segments.slice(0, Math.max(kept, 0));
   const first = segments[kept];
   if (removed.length === 0 || first === undefined) return [];

@@ -140,22 +140,15 @@ export class SegmentStack {
    * back.
    */
   rollBack(place: Place, lsn: bigint, nextLsn: bigint): void {
-    const { segment } = place;
-    // A segment without rows goes as well; the next one takes its place.
-    const chain = segment !== null && segment.baseLsn === lsn ? segment.before : place.chain;
-    const { gapBefore } = chain;
-    const isVoid = nextLsn > lsn;
-    // An earlier gap ends where this one begins: no row lies between them.
-    const firstLsn = gapBefore?.firstLsn ?? lsn;
-    this.#chain = isVoid
-      ? { ...chain, gapBefore: { firstLsn, lastLsn: nextLsn - 1n, reason: 'sync_failed' } }
-      : chain;
     const open = this.#segments;
     this.#segments = [];
     this.#current = null;
+    const first = open.find(({ baseLsn }) => baseLsn === lsn) ?? null;
+    this.#chain = chainBehind(place, first, lsn, nextLsn);
     for (const other of open) {
-      if (other.baseLsn >= lsn) this.#settings.fileSystem.unlink(`${this.#settings.dir}/${other.name}`);
-      else if (other === segment) other.file.truncate(place.offset);
+      if (other === first) other.file.truncate(other.headerSizeBytes);
+      else if (other === place.segment) other.file.truncate(place.offset);
+      else if (other.baseLsn > lsn) this.#settings.fileSystem.unlink(`${this.#settings.dir}/${other.name}`);
       other.file.close();
     }
   }
@@ -174,4 +167,21 @@ export class SegmentStack {
     this.#settings.fileSystem.unlink(`${this.#settings.dir}/${segment.name}`);
     segment.file.close();
   }
+}
+
+/**
+ * The chain behind void rows `lsn` to `nextLsn - 1`. `first` is the segment that begins with them: it stays with its
+ * header alone, for what that says of the streams; without any void row the next segment has its name and replaces it.
+ */
+function chainBehind(place: Place, first: ActiveSegment | null, lsn: bigint, nextLsn: bigint): Chain {
+  if (nextLsn === lsn) return first === null ? place.chain : first.before;
+  const reason = 'sync_failed';
+  const lastLsn = nextLsn - 1n;
+  if (first !== null) {
+    const gapBefore = { firstLsn: lsn, lastLsn, reason };
+    return { prevChecksum: first.headerChecksum, previousBaseLsn: lsn, gapBefore };
+  }
+  // An earlier gap ends where this one begins: no row lies between them.
+  const firstLsn = place.chain.gapBefore?.firstLsn ?? lsn;
+  return { ...place.chain, gapBefore: { firstLsn, lastLsn, reason } };
 }

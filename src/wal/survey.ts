@@ -34,9 +34,15 @@ export function surveySegments(fileSystem: FileSystem, dir: string): Survey {
       file.close();
     }
   });
-  const gaps = all.flatMap(({ baseLsn, meta }) => (meta?.gapBefore ? [{ ...meta.gapBefore, baseLsn }] : []));
+  // Between the segment that a header names as its predecessor and itself, where it says that no rows are.
+  const gaps = all.flatMap(({ baseLsn, meta }) => (meta?.gapBefore ? [{ ...meta, baseLsn }] : []));
   const isVoid = ({ baseLsn }: SurveyedSegment) =>
-    gaps.some((gap) => gap.firstLsn <= baseLsn && baseLsn <= gap.lastLsn && baseLsn < gap.baseLsn);
+    gaps.some(
+      (after) =>
+        after.gapBefore!.firstLsn <= baseLsn &&
+        baseLsn < after.baseLsn &&
+        (after.previousBaseLsn === null || after.previousBaseLsn < baseLsn),
+    );
   return { segments: all.filter((segment) => !isVoid(segment)), voided: all.filter(isVoid) };
 }
 
@@ -54,8 +60,9 @@ export function missingSegments(segments: readonly SurveyedSegment[], trimmedLsn
     const named = segment.meta?.previousBaseLsn ?? null;
     const previous = segments[index - 1];
     if (named === null || previous?.baseLsn === named) return;
-    if (previous === undefined && segment.baseLsn <= trimmedLsn) return;
-    missing.push({ before: segment.name, firstLsn: named, lastLsn: segment.baseLsn - 1n });
+    const rowsUpTo = segment.meta?.gapBefore?.firstLsn ?? segment.baseLsn;
+    if (previous === undefined && rowsUpTo <= trimmedLsn) return;
+    missing.push({ before: segment.name, firstLsn: named, lastLsn: rowsUpTo - 1n });
   });
   return missing;
 }

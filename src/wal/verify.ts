@@ -82,7 +82,8 @@ export function verifyWal(fileSystem: FileSystem, dir: string): VerifyReport {
   const provenLsn = durableLsn ?? 0n;
   const walk: Walk = { report, stopLsn: inUse ? durableLsn : null, provenLsn, lsn: null, prevChecksum: null };
   const own = segments.filter((segment) => checkOwnership(walk, segments, segment));
-  for (const { before, firstLsn: from, lastLsn } of missingSegments(own, readTrimmedLsn(fileSystem, dir))) {
+  const trimmedLsn = readTrimmedLsn(fileSystem, dir);
+  for (const { before, firstLsn: from, lastLsn } of missingSegments(own, trimmedLsn)) {
     add(walk, before, 0, 0, 'missing', 'missing_segment', from, lastLsn);
   }
   own.forEach((_, index) => {
@@ -90,8 +91,8 @@ export function verifyWal(fileSystem: FileSystem, dir: string): VerifyReport {
   });
   if (durableLsn !== null && walk.lsn !== null && walk.lsn < durableLsn) {
     add(walk, own.at(-1)!.name, 0, 0, 'missing', 'missing_rows', walk.lsn, durableLsn - 1n);
-  } else if (own.length === 0 && durableLsn !== null && durableLsn > 0n) {
-    add(walk, '(none)', 0, 0, 'missing', 'missing_segment', firstLsn, durableLsn - 1n);
+  } else if (own.length === 0 && durableLsn !== null && durableLsn > trimmedLsn) {
+    add(walk, '(none)', 0, 0, 'missing', 'missing_segment', trimmedLsn, durableLsn - 1n);
   }
   return report;
 }
