@@ -177,7 +177,10 @@ interface FeedOutcome {
   interrupted: boolean;
 }
 
-/** Says what was sent and sets the exit code: 0 only if all that there was to send was sent and acknowledged. */
+/**
+ * Says what was sent and sets the exit code: 0 only if all that there was to send was sent and
+ * acknowledged.
+ */
 function finish(outcome: FeedOutcome, flags: FeedFlags): void {
   const { feed, target, report, progress, seconds, failure, interrupted } = outcome;
   const result: SendResult = outcome.sender.result();

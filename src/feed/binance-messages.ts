@@ -1,16 +1,17 @@
 // One Binance message to one row of market_data.
 //
-//   message        kind      told by                     exch_ts     exch_seq      exch_seq_first  exch_seq_prev
-//   trade          tick      e = trade                   T           -             -               -
-//   bookTicker     quote     e = bookTicker, or          T; spot:    u             -               -
-//                            u, b, B, a, A without e     none
-//   depthUpdate    depth     e = depthUpdate             T, else E   u             U               pu
-//   partial depth  snapshot  stream @depth5, 10, 20      T, else E   u             -               -
-//   REST depth     snapshot  lastUpdateId, bids, asks    T, else E   lastUpdateId  -               -
+//   message        kind      told by                   exch_ts    exch_seq      exch_seq_first  exch_seq_prev
+//   trade          tick      e = trade                 T          -             -               -
+//   bookTicker     quote     e = bookTicker, or        T; spot:   u             -               -
+//                            u, b, B, a, A without e   none
+//   depthUpdate    depth     e = depthUpdate           T, else E  u             U               pu
+//   partial depth  snapshot  stream @depth5, 10, 20    T, else E  u             -               -
+//   REST depth     snapshot  lastUpdateId, bids, asks  T, else E  lastUpdateId  -               -
 //
-// local_ts is the receive time. Where the exchange sends no time (spot bookTicker, spot REST depth), exch_ts is the
-// receive time too, so that a query by time finds the row, and `conditions` is "no_exch_ts", so that a query for
-// latencies can leave it out. Nothing is clamped: the receiving clock may run behind the exchange's.
+// local_ts is the receive time. Where the exchange sends no time (spot bookTicker, spot REST depth),
+// exch_ts is the receive time too, so that a query by time finds the row, and `conditions` is "no_exch_ts",
+// so that a query for latencies can leave it out. Nothing is clamped: the receiving clock may run behind
+// the exchange's.
 
 import { parseDecimal } from './decimal.ts';
 import { BadLineError } from './line-source.ts';
@@ -56,7 +57,10 @@ function ownSymbol(stream: string, message: Message): string | null {
   return at > 0 ? stream.slice(0, at).toUpperCase() : null;
 }
 
-/** Symbol of a message; a snapshot that names none belongs to the symbol whose update ids are nearest. null: unknown. */
+/**
+ * Symbol of a message; a snapshot that names none belongs to the symbol whose update ids are nearest. null:
+ * unknown.
+ */
 export function snapshotSymbol(state: ChannelState, stream: string, message: Message): string | null {
   const symbol = state.fixedSymbol ?? ownSymbol(stream, message);
   const id = message['lastUpdateId'];
@@ -178,7 +182,10 @@ function instrumentColumns(state: ChannelState, exchange: string, symbol: string
   return columns;
 }
 
-/** `skipAbsent`: a level with price and size 0 is an empty side of the book (in a delta, size 0 deletes a level). */
+/**
+ * `skipAbsent`: a level with price and size 0 is an empty side of the book (in a delta, size 0 deletes a
+ * level).
+ */
 function setSide(row: Row, side: 'bid' | 'ask', levels: unknown, skipAbsent: boolean): void {
   if (!Array.isArray(levels)) throw new BadLineError(`${side} levels are not an array`);
   const prices: bigint[] = [];

@@ -1,8 +1,8 @@
 // Recorded Binance streams (spot and USD-M futures) → market_data.
 //
-// A line is JSON, with the receive time (ns, µs or ms since 1970) and a blank before it or without. The JSON is a
-// message of a combined stream ({"stream":…,"data":…}), a raw message, or an answer of the REST depth endpoint.
-// Lines of other kinds are counted and skipped, the first of each kind is said aloud.
+// A line is JSON, with the receive time (ns, µs or ms since 1970) and a blank before it or without. The
+// JSON is a message of a combined stream ({"stream":…,"data":…}), a raw message, or an answer of the REST
+// depth endpoint. Lines of other kinds are counted and skipped, the first of each kind is said aloud.
 
 import {
   type ChannelState,

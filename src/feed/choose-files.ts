@@ -13,8 +13,8 @@ export interface ChosenFile {
 }
 
 /**
- * Finds the texts in `paths` that have one of the `formats`. What a directory or an archive holds beside them is
- * skipped with a note, as are empty files; damage is told to the report and the others are taken.
+ * Finds the texts in `paths` that have one of the `formats`. What a directory or an archive holds beside
+ * them is skipped with a note, as are empty files; damage is told to the report and the others are taken.
  * @throws FeedError where a named file has another format, or where there is nothing to play
  */
 export async function chooseFiles(

@@ -19,7 +19,8 @@ export class DecimalError extends Error {
 /**
  * Parses a plain decimal number (sign, digits, point; no exponent) into units of 10^-scale.
  * `"61837.63000000"` with scale 9 is 61837630000000n; a price in 1/10,000 is parsed with scale 5.
- * @throws DecimalError when the text is not a number, has digits below the unit that are not zeros, or exceeds int64
+ * @throws DecimalError when the text is not a number, has digits below the unit that are not zeros, or
+ * exceeds int64
  */
 export function parseDecimal(text: string, scale: number = WIRE_SCALE): bigint {
   const length = text.length;

@@ -5,14 +5,19 @@ import type { Row } from '../schema/build-frame.ts';
 /** Topics that a feed produces. */
 export type FeedTopic = 'market_data' | 'orders' | 'fills' | 'risk_log' | 'backtest_runs' | 'latency_spans';
 
-/** One row on its way to the recorder. `eventTimeNs` (ns since 1970) is when a replay at real speed sends it. */
+/**
+ * One row on its way to the recorder. `eventTimeNs` (ns since 1970) is when a replay at real speed sends
+ * it.
+ */
 export interface FeedEvent {
   topic: FeedTopic;
   row: Row;
   eventTimeNs: bigint;
 }
 
-/** A file, a zip entry, a pair of files, or the simulator: events in the order in which they were recorded. */
+/**
+ * A file, a zip entry, a pair of files, or the simulator: events in the order in which they were recorded.
+ */
 export interface EventSource {
   /** What messages call it. */
   label: string;
@@ -21,8 +26,8 @@ export interface EventSource {
   /** Bytes of `sizeBytes` read so far, for progress. */
   readBytes(): number;
   /**
-   * Events in batches. Damage in the input is told to the report and ends the batches, it is not thrown: what was
-   * read before it is sent.
+   * Events in batches. Damage in the input is told to the report and ends the batches, it is not thrown:
+   * what was read before it is sent.
    */
   batches(): AsyncGenerator<FeedEvent[]>;
 }

@@ -2,8 +2,9 @@
 //
 // Trade: ms, price, size, venue, sale condition, suspicious
 // Quote: ms, bid, bid size, ask, ask size, venue, [condition,] suspicious; a side of 0,0 is not there
-// Times are the wall clock of New York, prices are x 10,000. Date and symbol stand only in names: of the zip entry
-// (20131007_ibm_Trade_Tick.csv), of the file (ibm_20131007_trade.zip), of the folder (tick/ibm/20131007_trade.zip).
+// Times are the wall clock of New York, prices are x 10,000. Date and symbol stand only in names: of the
+// zip entry (20131007_ibm_Trade_Tick.csv), of the file (ibm_20131007_trade.zip), of the folder
+// (tick/ibm/20131007_trade.zip).
 
 import { type ChosenFile, chooseFiles } from './choose-files.ts';
 import { csvRows } from './content/csv-rows.ts';

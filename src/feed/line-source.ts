@@ -1,4 +1,5 @@
-// What the importers share: a text read block by block becomes batches of events, with damage told to the report.
+// What the importers share: a text read block by block becomes batches of events, with damage told to the
+// report.
 
 import { type LineBlock, lineBlocks } from './content/line-blocks.ts';
 import type { OpenText, TextFile } from './content/text-file.ts';

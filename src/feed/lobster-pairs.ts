@@ -1,5 +1,5 @@
-// Which order book file belongs to which message file. The kinds are told by content, the pairs by name where the
-// names say it, and by being the only two where they do not.
+// Which order book file belongs to which message file. The kinds are told by content, the pairs by name
+// where the names say it, and by being the only two where they do not.
 
 import { stat } from 'node:fs/promises';
 import { type ChosenFile, chooseFiles } from './choose-files.ts';
@@ -77,7 +77,8 @@ async function withPartners(paths: readonly string[]): Promise<string[]> {
 }
 
 /**
- * Symbol and clock of a pair: from the options, else from names like AAPL_2012-06-21_34200000_57600000_message_10.csv.
+ * Symbol and clock of a pair: from the options, else from names like
+ * AAPL_2012-06-21_34200000_57600000_message_10.csv.
  * @throws FeedError where neither says them
  */
 export function instrumentOfPair(pair: BookPair, options: ImportOptions): LobsterInstrument {

@@ -8,8 +8,9 @@ import type { DayClock } from './wall-clock.ts';
 const PRICE_SCALE = 5;
 const KIND_SNAPSHOT = 4;
 const NS_PER_DAY = 86_400_000_000_000n;
-const Status = { unknown: 0, accepted: 2, partiallyFilled: 3, filled: 4, cancelled: 6, replaced: 7 } as const;
-const Liquidity = { maker: 1, auction: 3, hidden: 4 } as const;
+const Status = { accepted: 2, partiallyFilled: 3, filled: 4, cancelled: 6, replaced: 7 } as const;
+/** Of the message types that are executions: maker, hidden, auction. */
+const LIQUIDITIES: Record<string, number> = { '4': 1, '5': 4, '6': 3 };
 const HALT_REASONS: Record<string, string> = {
   '-1': 'halted',
   '0': 'quoting_resumed',
@@ -33,90 +34,87 @@ export interface ReadMessage {
   events: FeedEvent[];
 }
 
+interface Change {
+  status: number;
+  reason?: string;
+}
+
+/** Orders that were seen being made, with what is left of them. */
+type OpenOrders = Map<string, bigint>;
+
+/** What is left of the order after `size` is gone; null where its beginning was not seen. */
+function reduce(open: OpenOrders, orderId: string, size: bigint): bigint | null {
+  const before = open.get(orderId);
+  if (before === undefined) return null;
+  const rest = before - size;
+  if (rest > 0n) open.set(orderId, rest);
+  else open.delete(orderId);
+  return rest;
+}
+
+function changeOf(open: OpenOrders, type: string, orderId: string, size: bigint): Change {
+  switch (type) {
+    case '1':
+      open.set(orderId, size);
+      return { status: Status.accepted };
+    case '2':
+      reduce(open, orderId, size);
+      return { status: Status.replaced, reason: 'partial_cancel' };
+    case '3':
+      open.delete(orderId);
+      return { status: Status.cancelled };
+    case '4':
+      return { status: reduce(open, orderId, size) === 0n ? Status.filled : Status.partiallyFilled };
+    case '5':
+      return { status: Status.partiallyFilled };
+    default:
+      return { status: Status.filled, reason: 'cross' };
+  }
+}
+
 /** Reads messages in order; keeps what is left of each order that it saw being made. */
 export function createMessageReader(instrument: LobsterInstrument): { read(fields: string[]): ReadMessage } {
-  const open = new Map<string, bigint>();
+  const open: OpenOrders = new Map();
   let executions = 0;
-  const { symbol } = instrument;
-
-  /** What is left of the order after `size` is gone; null where its beginning was not seen. */
-  const reduce = (orderId: string, size: bigint): bigint | null => {
-    const before = open.get(orderId);
-    if (before === undefined) return null;
-    const rest = before - size;
-    if (rest > 0n) open.set(orderId, rest);
-    else open.delete(orderId);
-    return rest;
-  };
-
-  const statusOf = (type: string, orderId: string, size: bigint): { status: number; reason?: string } => {
-    switch (type) {
-      case '1':
-        open.set(orderId, size);
-        return { status: Status.accepted };
-      case '2':
-        reduce(orderId, size);
-        return { status: Status.replaced, reason: 'partial_cancel' };
-      case '3':
-        open.delete(orderId);
-        return { status: Status.cancelled };
-      case '4':
-        return { status: reduce(orderId, size) === 0n ? Status.filled : Status.partiallyFilled };
-      case '5':
-        return { status: Status.partiallyFilled };
-      case '6':
-        return { status: Status.filled, reason: 'cross' };
-      default:
-        return { status: Status.unknown };
+  const read = (fields: string[]): ReadMessage => {
+    const [seconds = '', type = '', orderId = '', sizeText = '', priceText = '', direction = ''] = fields;
+    if (fields.length < 6 || fields.length > 7 || !/^[1-7]$/.test(type))
+      throw new BadLineError('expected seconds,type 1 to 7,order id,size,price,direction');
+    const side = sideOf(direction);
+    const time = timeOf(seconds, instrument.clock);
+    const size = parseDecimal(sizeText);
+    const shared = { order_id: orderId, symbol: instrument.symbol, exchange: 'NASDAQ' };
+    if (type === '7') {
+      const halt = { ...shared, exch_ts: time, reason: HALT_REASONS[priceText] ?? `halt_${priceText}` };
+      return { time, events: [{ topic: 'orders', eventTimeNs: time, row: halt }] };
     }
+    const price = parseDecimal(priceText, PRICE_SCALE);
+    const liquidity = LIQUIDITIES[type];
+    const order = {
+      ...shared,
+      exch_ts: time,
+      side,
+      order_type: LIMIT_ORDER,
+      ...changeOf(open, type, orderId, size),
+      price,
+      qty: size,
+      filled_qty: liquidity === undefined ? 0n : size,
+    };
+    const events: FeedEvent[] = [{ topic: 'orders', eventTimeNs: time, row: order }];
+    if (liquidity !== undefined) {
+      const fill_id = `${instrument.fillPrefix}-${++executions}`;
+      const fill = { ...shared, fill_id, side, liquidity, price, qty: size, match_ts: time };
+      events.push({ topic: 'fills', eventTimeNs: time, row: fill });
+    }
+    return { time, events };
   };
+  return { read };
+}
 
-  return {
-    read(fields) {
-      const [seconds = '', type = '', orderId = '', sizeText = '', priceText = '', direction = ''] = fields;
-      if (fields.length < 6 || fields.length > 7 || !/^[1-7]$/.test(type))
-        throw new BadLineError('expected seconds,type 1 to 7,order id,size,price,direction');
-      const side = sideOf(direction);
-      const timeOfDay = parseDecimal(seconds);
-      if (timeOfDay < 0n || timeOfDay > NS_PER_DAY)
-        throw new BadLineError(`"${seconds}" is no time of day in s`);
-      const time = instrument.clock(timeOfDay);
-      const size = parseDecimal(sizeText);
-      const order = { order_id: orderId, symbol, exchange: 'NASDAQ', exch_ts: time };
-      if (type === '7') {
-        const reason = HALT_REASONS[priceText] ?? `halt_${priceText}`;
-        return { time, events: [{ topic: 'orders', eventTimeNs: time, row: { ...order, reason } }] };
-      }
-      const price = parseDecimal(priceText, PRICE_SCALE);
-      const executed = type === '4' || type === '5' || type === '6';
-      const row = {
-        ...order,
-        side,
-        order_type: LIMIT_ORDER,
-        ...statusOf(type, orderId, size),
-        price,
-        qty: size,
-        filled_qty: executed ? size : 0n,
-      };
-      const events: FeedEvent[] = [{ topic: 'orders', eventTimeNs: time, row }];
-      if (executed) {
-        executions++;
-        const fill = {
-          fill_id: `${instrument.fillPrefix}-${executions}`,
-          order_id: orderId,
-          symbol,
-          exchange: 'NASDAQ',
-          side,
-          liquidity: type === '4' ? Liquidity.maker : type === '5' ? Liquidity.hidden : Liquidity.auction,
-          price,
-          qty: size,
-          match_ts: time,
-        };
-        events.push({ topic: 'fills', eventTimeNs: time, row: fill });
-      }
-      return { time, events };
-    },
-  };
+function timeOf(seconds: string, clock: DayClock): bigint {
+  const timeOfDay = parseDecimal(seconds);
+  if (timeOfDay < 0n || timeOfDay > NS_PER_DAY) throw new BadLineError(`"${seconds}" is no time of day in s`);
+  return clock(timeOfDay);
 }
 
 function sideOf(direction: string): number {
@@ -126,7 +124,10 @@ function sideOf(direction: string): number {
   throw new BadLineError(`direction is "${direction}"; expected 1 or -1`);
 }
 
-/** Row of the whole book after a message; levels that are not there (price ±9999999999, size 0) are left out. */
+/**
+ * Row of the whole book after a message; levels that are not there (price ±9999999999, size 0) are left
+ * out.
+ */
 export function bookRow(
   fields: string[],
   instrument: LobsterInstrument,

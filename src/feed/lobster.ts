@@ -1,9 +1,11 @@
 // LOBSTER (NASDAQ, order by order): message file → orders and fills, order book file → market_data snapshots.
 //
-// Message:    seconds after midnight in New York, type, order id, size, price x 10,000, direction (1 buy, -1 sell)
+// Message:    seconds after midnight in New York, type, order id, size, price x 10,000, direction (1 buy,
+// -1 sell)
 // Order book: ask price, ask size, bid price, bid size, level by level; row i is the book after message i
 //
-// Every message is one row of orders with the message's size as qty; executions are a row of fills too.
+// Every message is one row of orders with the size of the message as qty (executions: as filled_qty too);
+// executions are a row of fills too.
 //   type  meaning                     status                                     fill
 //   1     new limit order             accepted
 //   2     cancelled in part           replaced, reason partial_cancel
@@ -151,7 +153,7 @@ async function compareLengths(
   report.problem(
     new FeedError(
       'feed_unpaired',
-      `${pair.messages.label} has ${messageRows} rows, ${pair.book?.label} has ${books.taken}: ${consequence}`,
+      `${pair.messages.label} has ${messageRows} rows, ${pair.book?.label} ${books.taken}: ${consequence}`,
     ),
   );
 }

@@ -16,8 +16,9 @@ interface Cursor {
 }
 
 /**
- * All sources at once, by event time; events of the same time in the order of the sources. The order within a source
- * is never changed: a source whose times go back holds the others up no longer than until its next event is due.
+ * All sources at once, by event time; events of the same time in the order of the sources. The order within
+ * a source is never changed: a source whose times go back holds the others up no longer than until its next
+ * event is due.
  */
 export async function* mergedByTime(sources: readonly EventSource[]): AsyncGenerator<FeedEvent[]> {
   const cursors: Cursor[] = sources.map((source) => ({ batches: source.batches(), batch: [], index: 0 }));

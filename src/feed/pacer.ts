@@ -15,7 +15,10 @@ export function parseSpeed(text: string): Speed {
 /** Says how long to wait before an event is due. */
 export type Pacer = (eventTimeNs: bigint) => number;
 
-/** Makes the pacer of one replay; the first event it is asked for is due at once. Returns milliseconds, 0 for now. */
+/**
+ * Makes the pacer of one replay; the first event it is asked for is due at once. Returns milliseconds, 0
+ * for now.
+ */
 export function createPacer(factor: number, nowMs: () => number = performance.now.bind(performance)): Pacer {
   let firstNs: bigint | null = null;
   let startMs = 0;

@@ -1,7 +1,8 @@
 // The player: sources → frames → sender.
 //
 // Invariants
-// - Events of one source are sent in their order; at a speed other than max, all sources are merged by event time.
+// - Events of one source are sent in their order; at a speed other than max, all sources are merged by
+// event time.
 // - No more than `rows` frames are sent.
 // - When it is told to stop, what was sent stays sent and is waited for; nothing is cut in the middle.
 

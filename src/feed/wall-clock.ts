@@ -33,9 +33,10 @@ export function daysSinceEpoch(date: CivilDate): number {
 export type DayClock = (timeOfDayNs: bigint) => bigint;
 
 /**
- * Makes the clock of one day in one time zone. A time of day is what the wall clock showed (as LEAN and LOBSTER write
- * it), so on a day on which the clocks change, 04:00 is 04:00 and not four hours after midnight. A time that the
- * wall clock showed twice is the earlier one; one that it skipped is taken with the offset before the change.
+ * Makes the clock of one day in one time zone. A time of day is what the wall clock showed (as LEAN and
+ * LOBSTER write it), so on a day on which the clocks change, 04:00 is 04:00 and not four hours after
+ * midnight. A time that the wall clock showed twice is the earlier one; one that it skipped is taken with
+ * the offset before the change.
  */
 export function createDayClock(date: CivilDate, timeZone: string): DayClock {
   const midnightMs = Date.UTC(date.year, date.month - 1, date.day);

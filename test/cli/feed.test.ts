@@ -179,7 +179,7 @@ test('a signal stops a replay; what was sent is acknowledged', async () => {
   expect(recorder.sink.frames).toHaveLength(json.sent);
 });
 
-test('datagrams: everything but what was dropped on purpose comes, and the drops are told exactly', async () => {
+test('datagrams: all comes but what was dropped on purpose, and the drops are told exactly', async () => {
   const receiver: MoldReceiver = await connectMold();
   try {
     const flags = [

@@ -6,21 +6,33 @@ import { eventsOf, type FeedFixture, feedFixture, rejectionOf } from './feed-fix
 
 const spot = {
   trade:
-    '{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}}',
+    '{"stream":"btcusdt@trade",' +
+    '"data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000",' +
+    '"q":"0.02000000","T":1723161255342,"m":true,"M":true}}',
   ticker:
-    '{"stream":"btcusdt@bookTicker","data":{"u":50093239212,"s":"BTCUSDT","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54698000"}}',
+    '{"stream":"btcusdt@bookTicker",' +
+    '"data":{"u":50093239212,"s":"BTCUSDT","b":"61837.63000000","B":"3.78826000",' +
+    '"a":"61837.64000000","A":"1.54698000"}}',
   depth:
-    '{"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":1723161255208,"s":"BTCUSDT","U":50093239189,"u":50093239202,"b":[["61737.63000000","0.00000000"]],"a":[]}}',
+    '{"stream":"btcusdt@depth@100ms",' +
+    '"data":{"e":"depthUpdate","E":1723161255208,"s":"BTCUSDT","U":50093239189,"u":50093239202,' +
+    '"b":[["61737.63000000","0.00000000"]],"a":[]}}',
   snapshot:
     '{"lastUpdateId":50093239218,"bids":[["61837.63000000","3.78826000"],["61837.62","0.617"]],"asks":[]}',
 };
 const usdm = {
   trade:
-    '{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161256323,"T":1723161256322,"s":"BTCUSDT","t":5266583935,"p":"61800.30","q":"0.006","X":"MARKET","m":false}}',
+    '{"stream":"btcusdt@trade",' +
+    '"data":{"e":"trade","E":1723161256323,"T":1723161256322,"s":"BTCUSDT","t":5266583935,' +
+    '"p":"61800.30","q":"0.006","X":"MARKET","m":false}}',
   ticker:
-    '{"stream":"btcusdt@bookTicker","data":{"e":"bookTicker","u":5123107839020,"s":"BTCUSDT","b":"61800.20","B":"2.507","a":"61800.30","A":"2.510","T":1723161256313,"E":1723161256314}}',
+    '{"stream":"btcusdt@bookTicker",' +
+    '"data":{"e":"bookTicker","u":5123107839020,"s":"BTCUSDT","b":"61800.20","B":"2.507",' +
+    '"a":"61800.30","A":"2.510","T":1723161256313,"E":1723161256314}}',
   depth:
-    '{"stream":"btcusdt@depth@0ms","data":{"e":"depthUpdate","E":1723161256299,"T":1723161256298,"s":"BTCUSDT","U":5123107832006,"u":5123107837557,"pu":5123107831937,"b":[["58710.20","0.014"]],"a":[["61496.50","0.010"]]}}',
+    '{"stream":"btcusdt@depth@0ms",' +
+    '"data":{"e":"depthUpdate","E":1723161256299,"T":1723161256298,"s":"BTCUSDT","U":5123107832006,' +
+    '"u":5123107837557,"pu":5123107831937,"b":[["58710.20","0.014"]],"a":[["61496.50","0.010"]]}}',
   snapshot:
     '{"lastUpdateId":5123107837000,"E":1723161256000,"T":1723161255999,"bids":[],"asks":[["1.5","2"]]}',
 };

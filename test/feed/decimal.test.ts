@@ -49,7 +49,8 @@ test('random numbers agree with integer arithmetic on their digits', () => {
     const scale = random.int(0, 9);
     const decimals = Array.from({ length: random.int(0, scale) }, () => random.int(0, 9)).join('');
     const sign = random.pick(['', '-', '+']);
-    const text = `${sign}${whole}${decimals === '' ? '' : `.${decimals}`}${decimals === '' ? '' : '0'.repeat(random.int(0, 3))}`;
+    const fraction = decimals === '' ? '' : `.${decimals}${'0'.repeat(random.int(0, 3))}`;
+    const text = sign + whole + fraction;
     const magnitude = BigInt(whole + decimals.padEnd(scale, '0'));
     expect(parseDecimal(text, scale)).toBe(sign === '-' ? -magnitude : magnitude);
   }

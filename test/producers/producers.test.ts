@@ -1,5 +1,5 @@
-// Producers in C++ and Python that share no code with the recorder: every value of every frame arrives, first in the
-// columns of a block, then through the whole program in ClickHouse.
+// Producers in C++ and Python that share no code with the recorder: every value of every frame arrives,
+// first in the columns of a block, then through the whole program in ClickHouse.
 
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';

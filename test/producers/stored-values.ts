@@ -1,5 +1,5 @@
-// Stored values in the notation in which the foreign producers print what they sent (README.md): from a block's
-// columns, and from a ClickHouse table by SQL.
+// Stored values in the notation in which the foreign producers print what they sent (README.md): from a
+// block's columns, and from a ClickHouse table by SQL.
 
 import type { BlockColumn, BlockView } from '../../src/columns/block-codec.ts';
 import type { ColumnModel } from '../../src/schema/model.ts';
@@ -48,7 +48,10 @@ export function storedInBlock(view: BlockView, row: number): Record<string, Stor
   return Object.fromEntries(view.columns.map((column) => [column.model.name, cellText(column, row)]));
 }
 
-/** Expression that gives the column's value as text; `storedInTable` reads it. `serverType`: from system.columns. */
+/**
+ * Expression that gives the column's value as text; `storedInTable` reads it. `serverType`: from
+ * system.columns.
+ */
 export function storedValueSql(model: ColumnModel, serverType: string): string {
   const { name } = model;
   if (model.kind === 'string') return `hex(${name})`;

@@ -15,7 +15,10 @@ export interface ByteReader {
   close(): Promise<void>;
 }
 
-/** Opens bytes `start` to `end` (default: all) of a file. @throws the system's error when the file cannot be opened */
+/**
+ * Opens bytes `start` to `end` (default: all) of a file. @throws the system's error when the file cannot be
+ * opened
+ */
 export async function openByteReader(
   path: string,
   start = 0,

@@ -8,8 +8,8 @@ export interface CsvRow {
 }
 
 /**
- * Splits a block of whole lines into records. Windows line ends, a byte order mark and blank lines are taken as they
- * come; a record of any number of fields is given on, for the importer to judge.
+ * Splits a block of whole lines into records. Windows line ends, a byte order mark and blank lines are
+ * taken as they come; a record of any number of fields is given on, for the importer to judge.
  */
 export function csvRows(block: LineBlock): CsvRow[] {
   const records = parse(block.text, {

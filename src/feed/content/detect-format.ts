@@ -1,4 +1,5 @@
-// What a text holds, told by its lines. The formats that are not imported are known too, so that a message can name them.
+// What a text holds, told by its lines. The formats that are not imported are known too, so that a message
+// can name them.
 
 import { csvFields } from './csv-rows.ts';
 
@@ -77,11 +78,7 @@ const CSV_PATTERNS: readonly CsvPattern[] = [
   {
     format: null,
     description: 'LEAN tick quotes of a crypto pair (no venue)',
-    matches: (f) =>
-      f.length === 5 &&
-      isMilliseconds(f[0]) &&
-      all(f, DECIMAL) &&
-      f.slice(1).some((field) => field.includes('.')),
+    matches: (f) => f.length === 5 && isMilliseconds(f[0]) && all(f, DECIMAL),
   },
   {
     format: null,

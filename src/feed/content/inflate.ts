@@ -11,8 +11,8 @@ export async function* inflateRaw(reader: ByteReader, label: string): AsyncGener
   let ended = false;
   let failure: Error | null = null;
   let wake = () => {};
-  // A stream that fails after its end, or ends inside a write, never calls the write's callback in Bun: any of the
-  // three wakes the loop.
+  // A stream that fails after its end, or ends inside a write, never calls the write's callback in Bun: any
+  // of the three wakes the loop.
   engine.on('data', (chunk: Uint8Array) => inflated.push(chunk));
   engine.on('end', () => {
     ended = true;

@@ -16,8 +16,8 @@ export interface LineBlock {
 }
 
 /**
- * Cuts a text into blocks of whole lines; the last line needs no line end. Of a damaged text the whole lines before
- * the damage are yielded, then its error is thrown.
+ * Cuts a text into blocks of whole lines; the last line needs no line end. Of a damaged text the whole
+ * lines before the damage are yielded, then its error is thrown.
  * @throws FeedError for truncated or damaged data, and for a line of more than 64 MiB
  */
 export async function* lineBlocks(text: OpenText, label: string): AsyncGenerator<LineBlock> {
@@ -62,7 +62,10 @@ function countLines(bytes: Uint8Array, end: number): number {
 
 const SNIFFED_LINES = 20;
 
-/** The first lines of a text that are not blank, at most 20, without their line ends; none for an empty text. */
+/**
+ * The first lines of a text that are not blank, at most 20, without their line ends; none for an empty
+ * text.
+ */
 export async function firstLines(file: TextFile): Promise<string[]> {
   const text = await file.open();
   try {

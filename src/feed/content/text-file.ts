@@ -17,7 +17,10 @@ export interface TextFile {
   name: string;
   /** What messages call it. */
   label: string;
-  /** Found in a directory or an archive, not named on the command line: may be skipped when it is of another kind. */
+  /**
+   * Found in a directory or an archive, not named on the command line: may be skipped when it is of another
+   * kind.
+   */
   found: boolean;
   /** Bytes on disk. */
   sizeBytes: number;

@@ -1,4 +1,5 @@
-// Zip archives: by their central directory, or, where a truncated file has lost it, by the local headers from the front.
+// Zip archives: by their central directory, or, where a truncated file has lost it, by the local headers
+// from the front.
 
 import { openPromise } from 'yauzl';
 import { FeedError } from '../feed-error.ts';
@@ -25,8 +26,8 @@ export interface ZipEntry {
 }
 
 /**
- * Lists the entries of an archive, without directories. A file that has lost its central directory is listed as far
- * as its local headers can be followed, and `damage` says so.
+ * Lists the entries of an archive, without directories. A file that has lost its central directory is
+ * listed as far as its local headers can be followed, and `damage` says so.
  */
 export async function listZip(
   path: string,
@@ -135,7 +136,8 @@ export function openZipEntry(path: string, entry: ZipEntry): Promise<ByteReader>
 
 /**
  * The entry's uncompressed bytes; `reader` as from `openZipEntry`.
- * @throws FeedError for methods that are not supported, and after the last good byte for truncated or damaged data
+ * @throws FeedError for methods that are not supported, and after the last good byte for truncated or
+ * damaged data
  */
 export async function* readZipEntry(
   reader: ByteReader,

@@ -1,5 +1,5 @@
-// Seeded pseudo-random numbers for the simulator (sfc32, by Chris Doty-Humphrey, public domain): the same seed gives
-// the same feed on every machine.
+// Seeded pseudo-random numbers for the simulator (sfc32, by Chris Doty-Humphrey, public domain): the same
+// seed gives the same feed on every machine.
 
 export interface Random {
   /** Uniform unsigned 32-bit integer. */

@@ -1,20 +1,14 @@
 // A seeded market and a few strategies: all six topics with ids that fit together.
 //
-// Invariants: the same seed and rows give the same events. Exactly `rows` events come, by time; every episode of a
-// strategy is complete, and the last rows are one backtest_runs row a strategy, whose numbers are those of its fills.
-// From 40 rows on, every topic is there.
+// Invariants: the same seed and rows give the same events. Exactly `rows` events come, by time; every
+// episode of a strategy is complete, and the last rows are one backtest_runs row a strategy, whose numbers
+// are those of its fills. From 40 rows on, every topic is there.
 
 import type { EventSource, FeedEvent } from '../event.ts';
+import { createStrategy, equityOf, type Strategy } from './account.ts';
 import { createInstruments, marketRow } from './market.ts';
 import { createRandom, type Random } from './random.ts';
-import {
-  createStrategy,
-  decide,
-  EPISODE_ROWS_MAX,
-  equityOf,
-  type RunFacts,
-  type Strategy,
-} from './strategy.ts';
+import { decide, EPISODE_ROWS_MAX, type RunFacts } from './strategy.ts';
 import { createTimeQueue } from './time-queue.ts';
 
 /** 2024-01-02 14:30:00 UTC, the opening in New York. */

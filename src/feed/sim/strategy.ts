@@ -1,9 +1,10 @@
-// The simulated strategies. One decision makes an episode: latency spans, a risk decision, the order's life and its
-// fills, tied together by trace_id, client_order_id and risk_decision_id. Quantities add up: filled_qty is the sum of
-// the fills so far, a filled order's fills are its qty.
+// The simulated strategies. One decision makes an episode: latency spans, a risk decision, the order's life
+// and its fills, tied together by trace_id, client_order_id and risk_decision_id. Quantities add up:
+// filled_qty is the sum of the fills so far, a filled order's fills are its qty.
 
 import type { Row } from '../../schema/build-frame.ts';
 import type { FeedEvent, FeedTopic } from '../event.ts';
+import { bookFill, type Strategy } from './account.ts';
 import { type Instrument, priceUnits } from './market.ts';
 import type { Random } from './random.ts';
 
@@ -23,24 +24,11 @@ const FEE_MILLIONTHS = { maker: -20n, taker: 350n } as const;
 const SELL_TAX_MILLIONTHS = 28n;
 const MOST_FILLS = 4;
 
-/** Most rows that one decision can make: 6 spans, 1 risk decision, 4 states, a state and a fill for each execution. */
+/**
+ * Most rows that one decision can make: 6 spans, 1 risk decision, 4 states, a state and a fill for each
+ * execution.
+ */
 export const EPISODE_ROWS_MAX = 6 + 1 + 4 + 2 * MOST_FILLS;
-
-/** A strategy with its running account; the account is in doubles, as a backtester's would be. */
-export interface Strategy {
-  id: string;
-  version: string;
-  cash: number;
-  fees: number;
-  positions: Map<Instrument, number>;
-  equityPeak: number;
-  drawdown: number;
-  turnover: number;
-  trades: number;
-  wins: number;
-  /** Sum and sum of squares of the change of equity from fill to fill. */
-  changes: { count: number; sum: number; squares: number; last: number };
-}
 
 /** What all rows of a run share. */
 export interface RunFacts {
@@ -49,23 +37,6 @@ export interface RunFacts {
   configHash: string;
   gitSha: string;
   dataSession: string;
-}
-
-/** Makes a strategy that has not traded. */
-export function createStrategy(id: string, version: string): Strategy {
-  return {
-    id,
-    version,
-    cash: 0,
-    fees: 0,
-    positions: new Map(),
-    equityPeak: 0,
-    drawdown: 0,
-    turnover: 0,
-    trades: 0,
-    wins: 0,
-    changes: { count: 0, sum: 0, squares: 0, last: 0 },
-  };
 }
 
 /** Makes all events of one decision; `number` counts decisions from 1. `certain`: approved and filled. */
@@ -236,7 +207,7 @@ function fillRow(
   const fee = (notionalUnits * (taker ? FEE_MILLIONTHS.taker : FEE_MILLIONTHS.maker)) / 1_000_000n;
   const taxed = !order.buy && instrument.columns['instrument_type'] === 1;
   const tax = taxed ? (notionalUnits * SELL_TAX_MILLIONTHS) / 1_000_000n : 0n;
-  account(strategy, instrument, order, Number(notionalUnits) / 1e9, qty / 1e9, Number(fee + tax) / 1e9);
+  bookFill(strategy, instrument, order.buy, Number(notionalUnits) / 1e9, qty / 1e9, Number(fee + tax) / 1e9);
   const { client_order_id, order_id, exchange, side, risk_decision_id, feature_snapshot_id } = order.columns;
   const { strategy_version, config_hash, git_sha, data_session_id } = order.columns;
   return {
@@ -263,38 +234,4 @@ function fillRow(
     git_sha,
     data_session_id,
   };
-}
-
-function account(
-  strategy: Strategy,
-  instrument: Instrument,
-  order: Order,
-  notional: number,
-  qty: number,
-  costs: number,
-): void {
-  const direction = order.buy ? 1 : -1;
-  strategy.cash -= direction * notional;
-  strategy.fees += costs;
-  strategy.positions.set(instrument, (strategy.positions.get(instrument) ?? 0) + direction * qty);
-  strategy.turnover += notional;
-  strategy.trades++;
-  const equity = equityOf(strategy);
-  const { changes } = strategy;
-  const change = equity - changes.last;
-  changes.count++;
-  changes.sum += change;
-  changes.squares += change * change;
-  changes.last = equity;
-  if (change > 0) strategy.wins++;
-  strategy.equityPeak = Math.max(strategy.equityPeak, equity);
-  strategy.drawdown = Math.max(strategy.drawdown, strategy.equityPeak - equity);
-}
-
-/** Cash and positions at the mid, after costs. */
-export function equityOf(strategy: Strategy): number {
-  let equity = strategy.cash - strategy.fees;
-  for (const [instrument, qty] of strategy.positions)
-    equity += (qty * priceUnits(instrument, instrument.midTicks)) / 1e9;
-  return equity;
 }

@@ -1,6 +1,9 @@
 import type { FeedEvent } from '../event.ts';
 
-/** Events that lie in the future, given back by time; events of the same time in the order in which they came. */
+/**
+ * Events that lie in the future, given back by time; events of the same time in the order in which they
+ * came.
+ */
 export interface TimeQueue {
   readonly size: number;
   push(event: FeedEvent): void;
