@@ -1,5 +1,5 @@
-// Counts rows of the WAL that are not delivered, from block headers alone: for what is left after a drain, and for
-// `recorder reconcile`. Damaged stretches are left out; the cursor reports those.
+// Counts rows of the WAL that are not delivered, from block headers alone: for what is left after a drain,
+// and for `recorder reconcile`. Damaged stretches are left out; the cursor reports those.
 
 import type { FileSystem } from '../io/file-system.ts';
 import { errorCode } from '../io/file-system.ts';

@@ -1,5 +1,5 @@
-// A growing buffer that encoders write into. State only: the functions beside it and the generated encoders do the
-// work. A sink is reused from group to group.
+// A growing buffer that encoders write into. State only: the functions beside it and the generated encoders
+// do the work. A sink is reused from group to group.
 
 export interface ByteSink {
   bytes: Uint8Array<ArrayBuffer>;

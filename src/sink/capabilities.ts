@@ -1,5 +1,5 @@
-// What a ClickHouse server can do, asked of the server itself: an unknown setting, type or clause fails a whole
-// statement on an old server. No version numbers are compared.
+// What a ClickHouse server can do, asked of the server itself: an unknown setting, type or clause fails a
+// whole statement on an old server. No version numbers are compared.
 
 import type { SqlClient } from './clickhouse-client.ts';
 

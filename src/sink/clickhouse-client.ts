@@ -1,11 +1,11 @@
 // The project's one door to ClickHouse: @clickhouse/client with the settings that a recorder needs.
 //
-// - Idle connections are dropped before the server does it (ClickHouse 18 closes after 3 s): a request on a connection
-//   that the server is closing has an unknown outcome.
+// - Idle connections are dropped before the server does it (ClickHouse 18 closes after 3 s): a request on a
+//   connection that the server is closing has an unknown outcome.
 // - Every response is read to its end, so that its connection can be used again.
 // - The database is never in the URL: it may not exist yet. All names in queries are qualified.
-// - Errors are told apart by what they say about the data (ServerError), not by HTTP status: 18.16 answers nearly
-//   everything with 500.
+// - Errors are told apart by what they say about the data (ServerError), not by HTTP status: 18.16 answers
+//   nearly everything with 500.
 
 import { Readable } from 'node:stream';
 import { ClickHouseLogLevel, createClient } from '@clickhouse/client';

@@ -1,5 +1,5 @@
-// Compares a server's table with the schema before anything is inserted. A table that was rebuilt by hand and lost
-// columns must be an error at start, not rows that vanish for months.
+// Compares a server's table with the schema before anything is inserted. A table that was rebuilt by hand and
+// lost columns must be an error at start, not rows that vanish for months.
 
 import { RecorderError } from '../errors.ts';
 import type { TopicModel } from '../schema/model.ts';
@@ -55,8 +55,8 @@ function plainType(type: string): string {
 }
 
 /**
- * Whether a column of type `found` takes the bytes of `type` and means the same. The wire twin of an old server is
- * accepted everywhere: a table that was made on one stays valid after the server's upgrade.
+ * Whether a column of type `found` takes the bytes of `type` and means the same. The wire twin of an old
+ * server is accepted everywhere: a table that was made on one stays valid after the server's upgrade.
  */
 export function isSameOnWire(type: string, found: string): boolean {
   const plain = plainType(found);
@@ -65,7 +65,8 @@ export function isSameOnWire(type: string, found: string): boolean {
 
 /**
  * Checks that every column of the topic is stored in the server's table with the same bytes.
- * Returns the server's type of each column, in insert order; throws TableMismatchError that names all differences.
+ * Returns the server's type of each column, in insert order; throws TableMismatchError that names all
+ * differences.
  */
 export function compareTable(
   model: TopicModel,

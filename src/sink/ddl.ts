@@ -1,15 +1,16 @@
 // CREATE statements from a topic's model and a server's capabilities.
 //
-// Tables are partitioned by the recorder's clock, so that an insert group lies in one partition and is stored whole or
-// not at all. Where a server lacks a type, its wire twin is used (DateTime64 → Int64): the inserted bytes are the same.
+// Tables are partitioned by the recorder's clock, so that an insert group lies in one partition and is stored
+// whole or not at all. Where a server lacks a type, its wire twin is used (DateTime64 → Int64): the inserted
+// bytes are the same.
 
 import type { TopicModel } from '../schema/model.ts';
 import type { Capabilities } from './capabilities.ts';
 import { aliasColumns, quoteName, quoteString, type TableColumn, tableColumns } from './table-columns.ts';
 
 /**
- * Inserts that a table remembers for deduplication. A group is retried at once and alone in its topic, so few are
- * needed; other recorders insert into the same table, so not too few.
+ * Inserts that a table remembers for deduplication. A group is retried at once and alone in its topic, so few
+ * are needed; other recorders insert into the same table, so not too few.
  */
 export const DEDUPLICATION_WINDOW = 10_000;
 
@@ -79,7 +80,8 @@ export function createTable(model: TopicModel, capabilities: Capabilities, datab
     ...tableColumns(model).map((column) => columnLine(column, capabilities)),
     ...aliasLines(model, capabilities),
   ];
-  // DateTime64 itself is the partition's argument where it exists, so that queries on ingest_ts skip partitions.
+  // DateTime64 itself is the partition's argument where it exists, so that queries on ingest_ts skip
+  // partitions.
   const time = capabilities.types.has('DateTime64') ? 'ingest_ts' : ingestTime(capabilities);
   const clauses = [
     'ENGINE = MergeTree',

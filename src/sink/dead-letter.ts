@@ -1,5 +1,5 @@
-// Dead letters: groups that the server refused for good. One copy each, with all that is needed to insert it later;
-// the other topics go on, and so does this one with its next group.
+// Dead letters: groups that the server refused for good. One copy each, with all that is needed to insert it
+// later; the other topics go on, and so does this one with its next group.
 //
 // <walDir>/dead-letter/<topic>-<firstLsn>.json   what, why, and how to insert it (DeadLetter)
 // <walDir>/dead-letter/<topic>-<firstLsn>.body   the body of the insert, byte for byte

@@ -2,10 +2,11 @@
 //
 // - Server not reachable, busy, or without an answer: tried again for ever; the rows are safe in the WAL.
 // - Refused: a bounded number of retries, then the group becomes a dead letter.
-// - After an attempt whose outcome is unknown, and after a restart, the server is asked first, by provenance, what it
-//   has of the group. On a server with deduplication tokens the token guards against the attempt that is still on its
-//   way; on one without, nothing is sent while an earlier attempt still runs.
-// - A server that took only the beginning of a body (18.16 cannot tell a cut body from a short one) gets the rest.
+// - After an attempt whose outcome is unknown, and after a restart, the server is asked first, by provenance,
+//   what it has of the group. On a server with deduplication tokens the token guards against the attempt that
+//   is still on its way; on one without, nothing is sent while an earlier attempt still runs.
+// - A server that took only the beginning of a body (18.16 cannot tell a cut body from a short one) gets the
+//   rest.
 
 import type { FileSystem } from '../io/file-system.ts';
 import { type ByteSink, resetSink, writtenBytes } from './byte-sink.ts';
@@ -49,7 +50,10 @@ interface Remainder {
   token: string;
 }
 
-/** Sends a group until its outcome is known; 'stopped' when the signal came first. Throws what is not ServerError. */
+/**
+ * Sends a group until its outcome is known; 'stopped' when the signal came first. Throws what is not
+ * ServerError.
+ */
 export async function deliverGroup(
   context: DeliveryContext,
   { group, format, token, uncertain: startsUncertain }: GroupToDeliver,
@@ -102,7 +106,7 @@ function remainderOf(group: InsertGroup, token: string, found: Located): Remaind
   if (found.rows === 0) return { slices: group.slices, token };
   const slices = slicesAfter(group.slices, found.lastLsn);
   if (rowsOf(slices) + found.rows !== group.rowCount) {
-    const message = `the server has ${found.rows} of the group's ${group.rowCount} rows, and not its first ones`;
+    const message = `the server has ${found.rows} of the group's ${group.rowCount} rows, not its first ones`;
     throw new ServerError('refused', null, message);
   }
   return { slices, token: `${token}:after-${found.lastLsn}` };
@@ -112,7 +116,8 @@ function remainderOf(group: InsertGroup, token: string, found: Located): Remaind
 async function refuseCutShort({ client, plan }: DeliveryContext, group: InsertGroup): Promise<void> {
   const found = await locateGroup(client, plan, group);
   if (found.rows === 0 || found.rows === group.rowCount) return;
-  // Rows that are missing elsewhere are the server's doing (a TTL, a mutation): nothing that an insert can mend.
+  // Rows that are missing elsewhere are the server's doing (a TTL, a mutation): nothing that an insert can
+  // mend.
   if (rowsOf(slicesAfter(group.slices, found.lastLsn)) + found.rows !== group.rowCount) return;
   throw new ServerError('unknown', null, `the server has only the first ${found.rows} rows of the group`);
 }

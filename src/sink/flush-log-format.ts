@@ -1,10 +1,11 @@
 // Format and meaning of the flush log (see flush-log.ts). Pure: text in, progress out.
 //
-// File flush.log: text lines, `<XXH3-64 of the JSON as 16 hex digits> <JSON>\n`. The first line names the WAL:
-//   {"type":"flush-log","version":1,"walId":"…16 hex…"}
-//   {"type":"state","topic":…,"nextLsn":"…","insertedRows":"…","insertedGroups":n,"deadRows":"…","deadGroups":n}
-//   {"type":"open","topic":…,"firstLsn":"…","lastLsn":"…","rowCount":n,"contentHash":"…","token":…,"format":…}
-//   {"type":"close","topic":…,"firstLsn":"…","lastLsn":"…","rowCount":n,"outcome":"inserted"|"dead"}
+// File flush.log: text lines, `<XXH3-64 of the JSON as 16 hex digits> <JSON>\n`. A line has a type and
+// these fields; LSNs and row totals are decimal strings, contentHash and walId 16 hex digits.
+//   flush-log  version (1), walId: the first line, names the WAL
+//   state      topic, nextLsn, insertedRows, insertedGroups, deadRows, deadGroups
+//   open       topic, firstLsn, lastLsn, rowCount, contentHash, token, format
+//   close      topic, firstLsn, lastLsn, rowCount, outcome ("inserted" or "dead")
 
 import type { InsertFormat } from './group-encoder.ts';
 
@@ -102,14 +103,19 @@ function applyClose(state: TopicProgress, lastLsn: bigint, rowCount: number, out
   }
 }
 
-/** What a flush log holds. `suspect`: lines within it are damaged, so the server must be asked how far it is. */
+/**
+ * What a flush log holds. `suspect`: lines within it are damaged, so the server must be asked how far it is.
+ */
 export interface FlushLogContent {
   walId: bigint | null;
   progress: Map<string, TopicProgress>;
   suspect: boolean;
 }
 
-/** Reads the text of a flush log. A damaged last line is a torn write and is left out; any other makes it `suspect`. */
+/**
+ * Reads the text of a flush log. A damaged last line is a torn write and is left out; any other makes it
+ * `suspect`.
+ */
 export function parseFlushLog(content: string): FlushLogContent {
   const lines = content.split('\n');
   const torn = lines.pop() !== '';

@@ -1,16 +1,17 @@
 // The flush log: what has been delivered, and the boundaries of what is on its way.
 //
-// Purpose: after any crash the flusher sends an unfinished group again with the same boundaries, under the same
-// deduplication token, and starts the next group behind the last finished one.
+// Purpose: after any crash the flusher sends an unfinished group again with the same boundaries, under the
+// same deduplication token, and starts the next group behind the last finished one.
 //
 // Invariants
 // - A group is in the log, synced, before its first byte is sent (`open`).
-// - A finished group is written without a sync (`close`): when that line is lost, the group is sent again and recognised.
+// - A finished group is written without a sync (`close`): when that line is lost, the group is sent again and
+//   recognised.
 // - At most one group of a topic is open.
 // - A failed sync is never retried: the log is broken from then on and says so.
 //
-// Life cycle: openFlushLog reads the file, drops a torn tail, and rewrites it compactly; `compact` does so again when
-// the file has grown; close syncs.
+// Life cycle: openFlushLog reads the file, drops a torn tail, and rewrites it compactly; `compact` does so
+// again when the file has grown; close syncs.
 
 import { RecorderError } from '../errors.ts';
 import { type FileHandle, type FileSystem, replaceFile } from '../io/file-system.ts';
@@ -167,8 +168,8 @@ export class FlushLog {
 }
 
 /**
- * Opens the flush log of a WAL, making it when it is absent. The log of another WAL in the same directory is set aside
- * under a name that says whose it was.
+ * Opens the flush log of a WAL, making it when it is absent. The log of another WAL in the same directory is
+ * set aside under a name that says whose it was.
  */
 export function openFlushLog(fileSystem: FileSystem, directory: string, walId: bigint): FlushLog {
   const content = readFlushLog(fileSystem, directory);
@@ -180,7 +181,8 @@ export function openFlushLog(fileSystem: FileSystem, directory: string, walId: b
     );
     return new FlushLog(fileSystem, directory, walId, null);
   }
-  // Without its first line the log may be anybody's: keep the positions, and let the server have the last word.
+  // Without its first line the log may be anybody's: keep the positions, and let the server have the last
+  // word.
   return new FlushLog(fileSystem, directory, walId, {
     ...content,
     suspect: content.suspect || content.walId === null,

@@ -22,8 +22,8 @@ export interface WorkerFlusherOptions {
 }
 
 /**
- * A flusher in a Worker. `stats` is what the Worker said last, at most some 200 ms old. A Worker that dies is reported
- * as `failed`; drain and stop then resolve at once.
+ * A flusher in a Worker. `stats` is what the Worker said last, at most some 200 ms old. A Worker that dies is
+ * reported as `failed`; drain and stop then resolve at once.
  */
 export function createWorkerFlusher({ config, topics, report }: WorkerFlusherOptions): Flusher {
   const worker = new Worker(new URL('./flusher-worker.ts', import.meta.url).href);

@@ -1,5 +1,5 @@
-// The flusher in a Worker of its own: encoding and inserting do not hold up the ingest thread. Entry file of the
-// Worker; the other side is flusher-client.ts.
+// The flusher in a Worker of its own: encoding and inserting do not hold up the ingest thread. Entry file of
+// the Worker; the other side is flusher-client.ts.
 
 import { readTopicModel } from '../schema/model.ts';
 import { createFlusher, type Flusher } from './flusher.ts';

@@ -4,8 +4,8 @@
 //
 // Invariants
 // - Only durable rows are read; nothing in the WAL is changed.
-// - A group's boundaries are in the flush log, synced, before it is sent; every attempt has the same boundaries and the
-//   same deduplication token.
+// - A group's boundaries are in the flush log, synced, before it is sent; every attempt has the same
+//   boundaries and the same deduplication token.
 // - At most one group of a topic is in flight; topics do not wait for each other.
 // - One flusher at a time works on a WAL directory (`flusher/lock`).
 //

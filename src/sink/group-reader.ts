@@ -1,7 +1,7 @@
 // Collects a topic's durable rows from the WAL into insert groups.
 //
-// Invariants: rows come in LSN order, each in exactly one group; what the cursor skips as damaged is reported by the
-// cursor. The payloads of a group stay in memory until the group is dropped.
+// Invariants: rows come in LSN order, each in exactly one group; what the cursor skips as damaged is reported
+// by the cursor. The payloads of a group stay in memory until the group is dropped.
 
 import type { TopicModel } from '../schema/model.ts';
 import { type CursorOptions, createCursor, type WalBlock, type WalCursor } from '../wal/cursor.ts';
@@ -19,7 +19,10 @@ import {
 export type ModelOf = (block: WalBlock) => TopicModel;
 
 export interface GroupReader {
-  /** Adds what is durable to the group, or starts one. `closed`: the group takes no more. Null: no row is there. */
+  /**
+   * Adds what is durable to the group, or starts one. `closed`: the group takes no more. Null: no row is
+   * there.
+   */
   fill(group: InsertGroup | null): { group: InsertGroup; closed: boolean } | null;
   /** All rows of the topic below it have been given out. */
   readonly position: bigint;
@@ -36,7 +39,10 @@ export interface GroupReaderOptions {
   modelOf: ModelOf;
 }
 
-/** Blocks that are read before the caller gets its turn again, so that timers and answers are not kept waiting. */
+/**
+ * Blocks that are read before the caller gets its turn again, so that timers and answers are not kept
+ * waiting.
+ */
 const BLOCKS_IN_A_ROW = 64;
 
 export function createGroupReader(options: GroupReaderOptions): GroupReader {

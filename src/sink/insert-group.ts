@@ -1,8 +1,8 @@
 // Insert groups: which rows travel in one insert. Planning only, no IO.
 //
-// A group is consecutive rows of one topic, with one schema, one recorder and one ingest_ts partition: it is one block
-// and one part at the server, stored whole or not at all. It is closed by rows, by bytes, or by its caller's clock.
-// Boundaries are rows, not blocks: a block that spans midnight is cut there.
+// A group is consecutive rows of one topic, with one schema, one recorder and one ingest_ts partition: it is
+// one block and one part at the server, stored whole or not at all. It is closed by rows, by bytes, or by its
+// caller's clock. Boundaries are rows, not blocks: a block that spans midnight is cut there.
 
 import { type BlockView, openBlock } from '../columns/block-codec.ts';
 import type { TopicModel } from '../schema/model.ts';
@@ -127,9 +127,9 @@ export function startGroup(open: OpenBlock): InsertGroup {
 }
 
 /**
- * Moves rows from the block to the group. Returns false when the group takes no more: it is full, or the next row
- * belongs to another partition, schema or recorder. A group takes at least one row of the block that it was started
- * with.
+ * Moves rows from the block to the group. Returns false when the group takes no more: it is full, or the next
+ * row belongs to another partition, schema or recorder. A group takes at least one row of the block that it
+ * was started with.
  */
 export function addToGroup(group: InsertGroup, open: OpenBlock, limits: GroupLimits): boolean {
   const { block, view, nextRow } = open;
@@ -163,7 +163,10 @@ function hashSlice(before: bigint, slice: BlockSlice, payloadChecksum: bigint): 
   return Bun.hash.xxHash3(new Uint8Array(words.buffer));
 }
 
-/** The slices' rows with an LSN greater than `lsn`: what is left of a group of which the server has the beginning. */
+/**
+ * The slices' rows with an LSN greater than `lsn`: what is left of a group of which the server has the
+ * beginning.
+ */
 export function slicesAfter(slices: readonly BlockSlice[], lsn: bigint): BlockSlice[] {
   return slices.flatMap((slice) => {
     const kept = lsn - slice.lsn + 1n;

@@ -28,7 +28,10 @@ export async function locateGroup(client: SinkClient, plan: TablePlan, group: In
   return await askRows(client, plan, conditions);
 }
 
-/** Rows from LSN `group.firstLsn` on, in any group and partition: what was delivered although the flush log says no. */
+/**
+ * Rows from LSN `group.firstLsn` on, in any group and partition: what was delivered although the flush log
+ * says no.
+ */
 export async function locateFrom(client: SinkClient, plan: TablePlan, group: InsertGroup): Promise<Located> {
   const conditions = [
     `recorder = ${quoteString(group.recorder)}`,
@@ -53,8 +56,9 @@ export function queryIdPrefix(group: InsertGroup): string {
 
 /** Whether an earlier attempt at the group still runs on the server. Throws ServerError. */
 export async function isStillRunning(client: SinkClient, group: InsertGroup): Promise<boolean> {
+  const prefix = quoteString(queryIdPrefix(group));
   const rows = await client.query<{ running: string }>(
-    `SELECT count() AS running FROM system.processes WHERE position(query_id, ${quoteString(queryIdPrefix(group))}) = 1`,
+    `SELECT count() AS running FROM system.processes WHERE position(query_id, ${prefix}) = 1`,
   );
   return Number(rows[0]?.running ?? 0) > 0;
 }

@@ -1,5 +1,5 @@
-// Encoder of ClickHouse's Native format: a group is one block, column after column, as revision 0 of the protocol has
-// it (what a server assumes of an HTTP insert).
+// Encoder of ClickHouse's Native format: a group is one block, column after column, as revision 0 of the
+// protocol has it (what a server assumes of an HTTP insert).
 //
 //   LEB128 column count, LEB128 row count, then for each column:
 //     String name, String type
@@ -8,7 +8,8 @@
 //     String    n times LEB128 length and bytes
 //     Array     u64 [n] end offsets, then the elements of all rows
 //
-// LowCardinality does not exist at revision 0: such a column travels as what it wraps, and the server converts.
+// LowCardinality does not exist at revision 0: such a column travels as what it wraps, and the server
+// converts.
 
 import type { TopicModel } from '../schema/model.ts';
 import {
@@ -29,7 +30,8 @@ type WriteColumn = (sink: ByteSink, slices: readonly BlockSlice[], origin: Group
 
 /**
  * Makes the Native encoder of a topic.
- * @param serverTypes types of the server's columns in the order of `tableColumns(model)`, as system.columns has them
+ * @param serverTypes types of the server's columns in the order of `tableColumns(model)`, as system.columns
+ * has them
  */
 export function createNativeEncoder(model: TopicModel, serverTypes: readonly string[]): GroupEncoder {
   const columns = tableColumns(model).map((column, index) => ({

@@ -16,7 +16,10 @@ export function pause(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-/** Exponential backoff with full jitter: uniform between 0 and the bound, so that recorders do not retry in step. */
+/**
+ * Exponential backoff with full jitter: uniform between 0 and the bound, so that recorders do not retry in
+ * step.
+ */
 export function backoffMs(attempt: number, baseMs: number, maxMs: number, random: () => number): number {
   return random() * Math.min(maxMs, baseMs * 2 ** Math.min(attempt, 30));
 }
@@ -30,7 +33,10 @@ export interface RetryOptions {
   onFailure: (error: RecorderError, attempt: number, waitMs: number) => void;
 }
 
-/** Repeats an action until it succeeds; null when stopped first. Only operating errors are retried, bugs are thrown. */
+/**
+ * Repeats an action until it succeeds; null when stopped first. Only operating errors are retried, bugs are
+ * thrown.
+ */
 export async function untilDone<T>(action: () => Promise<T>, options: RetryOptions): Promise<T | null> {
   for (let attempt = 1; !options.signal.aborted; attempt++) {
     try {

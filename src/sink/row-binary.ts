@@ -1,5 +1,5 @@
-// Encoder of ClickHouse's RowBinary: row by row, no header. Generated from the model: one straight function a topic,
-// without dispatch on column kinds and without an object or a BigInt a row.
+// Encoder of ClickHouse's RowBinary: row by row, no header. Generated from the model: one straight function a
+// topic, without dispatch on column kinds and without an object or a BigInt a row.
 //
 //   fixed    its bytes, little-endian
 //   String   LEB128 length, bytes
@@ -126,7 +126,9 @@ function writeFixed({ index, widthBytes }: ColumnModel): string {
     case 4:
       return `view.setInt32(p, v${index}[row], true); p += 4;`;
     case 8:
-      return `view.setInt32(p, v${index}[row * 2], true); view.setInt32(p + 4, v${index}[row * 2 + 1], true); p += 8;`;
+      return `
+        view.setInt32(p, v${index}[row * 2], true); view.setInt32(p + 4, v${index}[row * 2 + 1], true);
+        p += 8;`;
   }
 }
 

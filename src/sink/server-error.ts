@@ -3,13 +3,16 @@
 import { RecorderError } from '../errors.ts';
 
 /**
- * - `refused`: the server looked at the data or the statement and said no; the same again will get the same answer.
+ * - `refused`: the server looked at the data or the statement and said no; the same again will get the same
+ *   answer.
  * - `unavailable`: the server cannot take it now; the data is not there.
  * - `unknown`: the answer is missing; the data may be there, or may be on its way.
  */
 export type Outcome = 'refused' | 'unavailable' | 'unknown';
 
-/** A failed request to ClickHouse. `clickhouseCode` is the server's error code, null when it did not answer. */
+/**
+ * A failed request to ClickHouse. `clickhouseCode` is the server's error code, null when it did not answer.
+ */
 export class ServerError extends RecorderError {
   readonly outcome: Outcome;
   readonly clickhouseCode: number | null;
@@ -22,8 +25,8 @@ export class ServerError extends RecorderError {
 }
 
 /**
- * Server codes that pass by themselves or by an operator's hand, without the data being at fault: a wrong password or
- * a full disk must not turn a backlog into dead letters.
+ * Server codes that pass by themselves or by an operator's hand, without the data being at fault: a wrong
+ * password or a full disk must not turn a backlog into dead letters.
  */
 const UNAVAILABLE_CODES: Readonly<Record<number, string>> = {
   74: 'CANNOT_READ_FROM_FILE_DESCRIPTOR',

@@ -1,5 +1,5 @@
-// The columns of a topic's table, in the order of every insert: the topic's own, then the provenance. DDL, the
-// comparison with the server, and both encoders follow this one list.
+// The columns of a topic's table, in the order of every insert: the topic's own, then the provenance. DDL,
+// the comparison with the server, and both encoders follow this one list.
 
 import { RecorderError } from '../errors.ts';
 import type { ColumnModel, TopicModel } from '../schema/model.ts';
@@ -91,9 +91,10 @@ export function aliasColumns(model: TopicModel): AliasColumn[] {
     const wide = column.scalar === 'uint64' ? 'toUInt64' : 'toInt64';
     const numbers = values.map((entry) => entry.value).join(', ');
     const names = values.map((entry) => quoteString(entry.name)).join(', ');
+    const code = quoteName(column.name);
     aliases.push({
       name,
-      expression: `transform(${wide}(${quoteName(column.name)}), [${numbers}], [${names}], toString(${quoteName(column.name)}))`,
+      expression: `transform(${wide}(${code}), [${numbers}], [${names}], toString(${code}))`,
       comment: `Name of ${column.name}, computed at SELECT`,
     });
   }

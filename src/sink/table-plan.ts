@@ -1,4 +1,5 @@
-// What is needed to insert into one table: made once a topic and connection, after the table has been made and checked.
+// What is needed to insert into one table: made once a topic and connection, after the table has been made
+// and checked.
 
 import type { TopicModel } from '../schema/model.ts';
 import type { Capabilities } from './capabilities.ts';
@@ -21,7 +22,9 @@ export interface TablePlan {
   ingestBetween(startNs: bigint, endNs: bigint): string;
 }
 
-/** Makes the database and the table where they are absent. Returns the table's columns. Throws ServerError. */
+/**
+ * Makes the database and the table where they are absent. Returns the table's columns. Throws ServerError.
+ */
 export async function ensureTable(
   client: SinkClient,
   model: TopicModel,

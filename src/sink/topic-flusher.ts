@@ -1,16 +1,16 @@
-// Delivers one topic, one group after another. Topics are independent: a slow or blocked one holds no other up.
+// Delivers one topic, one group after another. Topics are independent: a slow or blocked one holds no other
+// up.
 //
-// Life cycle of `run`: make and check the table (again and again while it does not fit) → finish the group that a
-// crash left open → collect, log, deliver, until drained or stopped.
+// Life cycle of `run`: make and check the table (again and again while it does not fit) → finish the group
+// that a crash left open → collect, log, deliver, until drained or stopped.
 
 import { RecorderError } from '../errors.ts';
 import type { FileSystem } from '../io/file-system.ts';
-import { readTopicModel, type TopicModel } from '../schema/model.ts';
-import type { CursorOptions, WalBlock } from '../wal/cursor.ts';
+import type { TopicModel } from '../schema/model.ts';
+import type { CursorOptions } from '../wal/cursor.ts';
 import { createByteSink } from './byte-sink.ts';
 import type { Capabilities } from './capabilities.ts';
 import type { SinkClient } from './clickhouse-client.ts';
-import type { ServerColumn } from './compare-table.ts';
 import { deliverGroup } from './delivery.ts';
 import type { FlushLog } from './flush-log.ts';
 import type { OpenGroup } from './flush-log-format.ts';
@@ -20,7 +20,7 @@ import { deduplicationToken, type InsertGroup } from './insert-group.ts';
 import { locateFrom } from './locate-group.ts';
 import { pause, type RetryOptions, untilDone } from './retry.ts';
 import { ServerError } from './server-error.ts';
-import { ensureTable, planTable, type TablePlan } from './table-plan.ts';
+import { TopicTable } from './topic-table.ts';
 
 /** How often the WAL is looked at for new rows. */
 const POLL_INTERVAL_MS = 20;
@@ -42,10 +42,7 @@ export interface TopicFlusherOptions {
 export class TopicFlusher {
   readonly #options: TopicFlusherOptions;
   readonly #sink = createByteSink();
-  readonly #plans = new Map<bigint, TablePlan>();
-  readonly #models = new Map<bigint, TopicModel>();
-  #columns: ServerColumn[] = [];
-  #capabilities: Capabilities | null = null;
+  readonly #table: TopicTable;
   #reader: GroupReader | null = null;
   #draining = false;
   #state: TopicState = 'starting';
@@ -54,7 +51,7 @@ export class TopicFlusher {
 
   constructor(options: TopicFlusherOptions) {
     this.#options = options;
-    this.#models.set(options.model.fingerprint, options.model);
+    this.#table = new TopicTable(options.model, options.config.database);
   }
 
   /** Delivers until drained or stopped. Never rejects: what ends it for good is reported as `failed`. */
@@ -121,17 +118,12 @@ export class TopicFlusher {
 
   /** Makes and checks the table, as long as it takes. False when stopped first. */
   async #prepareTable(): Promise<boolean> {
-    const { model, config, client, report } = this.#options;
+    const { model, client, report } = this.#options;
     const capabilities = await this.#options.capabilities();
     if (capabilities === null) return false;
-    this.#capabilities = capabilities;
     let failed = false;
     const prepared = await untilDone(
-      async () => {
-        this.#columns = await ensureTable(client, model, capabilities, config.database);
-        this.#plans.clear();
-        return this.#planOf(model);
-      },
+      () => this.#table.prepare(client, capabilities).then(() => true),
       this.#retryOptions((error, attempt, waitMs) => {
         const isUnavailable = error instanceof ServerError && error.outcome !== 'refused';
         if (isUnavailable) this.#reportRetry(error, attempt, waitMs);
@@ -140,6 +132,7 @@ export class TopicFlusher {
           report({ kind: 'blocked', topic: model.topic, code: error.code, message });
         }
         this.#failed(error, isUnavailable ? 'retrying' : 'blocked');
+        this.#askElsewhere(error);
         failed = true;
       }),
     );
@@ -158,24 +151,6 @@ export class TopicFlusher {
     report({ kind: 'retry', topic: model.topic, outcome, attempt, message: error.message, waitMs });
   }
 
-  #planOf(model: TopicModel): TablePlan {
-    const known = this.#plans.get(model.fingerprint);
-    if (known !== undefined) return known;
-    const plan = planTable(model, this.#columns, this.#capabilities!, this.#options.config.database);
-    this.#plans.set(model.fingerprint, plan);
-    return plan;
-  }
-
-  /** The model that a block was written with: an older schema's rows are inserted with its own columns. */
-  #modelOf = (block: WalBlock): TopicModel => {
-    const { schemaFingerprint } = block.header;
-    const known = this.#models.get(schemaFingerprint);
-    if (known !== undefined) return known;
-    const model = readTopicModel(block.topic.bfbs);
-    this.#models.set(schemaFingerprint, model);
-    return model;
-  };
-
   #readerFrom(fromLsn: bigint, toLsn: bigint | null = null): GroupReader {
     const { model, config, cursor } = this.#options;
     // The rows of a group that is sent again are all wanted, whatever the limits are now.
@@ -183,10 +158,19 @@ export class TopicFlusher {
       toLsn === null
         ? { rows: config.flushRows, bytes: config.flushBytes }
         : { rows: Number.MAX_SAFE_INTEGER, bytes: Number.MAX_SAFE_INTEGER };
-    return createGroupReader({ cursor, topic: model.topic, fromLsn, toLsn, limits, modelOf: this.#modelOf });
+    return createGroupReader({
+      cursor,
+      topic: model.topic,
+      fromLsn,
+      toLsn,
+      limits,
+      modelOf: this.#table.modelOf,
+    });
   }
 
-  /** The next group: full, or old enough, or whatever there is while draining. Null when stopped or drained. */
+  /**
+   * The next group: full, or old enough, or whatever there is while draining. Null when stopped or drained.
+   */
   async #collect(): Promise<InsertGroup | null> {
     const { config, signal } = this.#options;
     let group: InsertGroup | null = null;
@@ -225,7 +209,7 @@ export class TopicFlusher {
     const outcome = await deliverGroup(
       {
         client,
-        plan: this.#planOf(group.model),
+        plan: this.#table.planOf(group.model),
         config,
         fileSystem,
         sink: this.#sink,
@@ -257,7 +241,7 @@ export class TopicFlusher {
       if (group === null || group.contentHash !== open.contentHash || group.rowCount !== open.rowCount) {
         throw new RecorderError(
           'group_changed',
-          `rows ${open.firstLsn} to ${open.lastLsn} of ${open.topic} were being inserted, and now read differently`,
+          `${open.topic}: rows ${open.firstLsn} to ${open.lastLsn} were being inserted, and now read differently`,
           { hint: 'run `recorder wal verify`; the rows may be in ClickHouse already' },
         );
       }
@@ -268,15 +252,17 @@ export class TopicFlusher {
   }
 
   /**
-   * Without a reliable flush log the server has the last word on where to go on: groups are delivered in order, so
-   * everything up to the greatest LSN there is delivered. True when the group must be collected anew.
+   * Without a reliable flush log the server has the last word on where to go on: groups are delivered in
+   * order, so everything up to the greatest LSN there is delivered. True when the group must be collected
+   * anew.
    */
   async #skipDelivered(group: InsertGroup): Promise<boolean> {
     const { model, client, log, report } = this.#options;
     const found = await untilDone(
-      () => locateFrom(client, this.#planOf(model), group),
+      () => locateFrom(client, this.#table.planOf(model), group),
       this.#retryOptions((error, attempt, waitMs) => {
         this.#failed(error, 'retrying');
+        this.#askElsewhere(error);
         this.#reportRetry(error, attempt, waitMs);
       }),
     );
@@ -294,6 +280,11 @@ export class TopicFlusher {
     this.#retries += 1;
     this.#lastError = error.message;
     this.#state = state;
+  }
+
+  /** A failed question changes nothing on any server: the next one may be asked. */
+  #askElsewhere(error: RecorderError): void {
+    if (error instanceof ServerError && error.clickhouseCode === null) this.#options.client.nextServer();
   }
 
   #recovered(): void {

@@ -1,5 +1,6 @@
-// Delivery against a model of a server that fails in every way it can: before, during and after the insert, with and
-// without deduplication tokens. Whatever happens, each row is there exactly once in the end, or in a dead letter.
+// Delivery against a model of a server that fails in every way it can: before, during and after the insert,
+// with and without deduplication tokens. Whatever happens, each row is there exactly once in the end, or in a
+// dead letter.
 
 import { describe, expect, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -117,7 +118,8 @@ class ModelServer implements SinkClient {
     const found = this.stored.filter((lsn) => lsn >= first && lsn <= last);
     const greatest = found.toSorted((a, b) => (a < b ? -1 : 1)).at(-1) ?? 0n;
     const answer = [{ rows: String(found.length), last_lsn: String(greatest) }];
-    // On a server with tokens nobody waits for the late insert: it ends between this answer and the next insert.
+    // On a server with tokens nobody waits for the late insert: it ends between this answer and the next
+    // insert.
     if (this.#withTokens) this.#finishRunning();
     return answer as T[];
   }

@@ -1,5 +1,5 @@
-// The encoders against the engine's own bytes: what we insert comes back byte for byte, and what the engine writes for
-// rows that it was given as SQL text is what we would have sent.
+// The encoders against the engine's own bytes: what we insert comes back byte for byte, and what the engine
+// writes for rows that it was given as SQL text is what we would have sent.
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import type { Row } from '../../src/schema/build-frame.ts';
@@ -25,7 +25,10 @@ function encode(plan: TablePlan, format: InsertFormat, slices: BlockSlice[]): Ui
   return writtenBytes(sink).slice();
 }
 
-/** The engine writes LowCardinality into Native as such; an insert carries plain strings, so they are asked for. */
+/**
+ * The engine writes LowCardinality into Native as such; an insert carries plain strings, so they are asked
+ * for.
+ */
 function selectSql(plan: TablePlan, format: InsertFormat): string {
   const items = tableColumns(plan.model).map(({ name, type }) =>
     type === 'LowCardinality(String)'
@@ -115,7 +118,10 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
   });
 }
 
-/** A row whose values have an exact SQL text: decimals within their 18 digits, finite floats, times that have a date. */
+/**
+ * A row whose values have an exact SQL text: decimals within their 18 digits, finite floats, times that have
+ * a date.
+ */
 function plainRow(model: TopicModel, random: SeededRandom): Row {
   const value = (column: ColumnModel): unknown => {
     if (column.nullable && random.int(0, 1) === 0) return null;

@@ -1,4 +1,5 @@
-// The servers that the sink's tests run against: the current engine, and Debian's 18.16 where it is installed.
+// The servers that the sink's tests run against: the current engine, and Debian's 18.16 where it is
+// installed.
 
 import { connectClickHouse, type SinkClient } from '../../src/sink/clickhouse-client.ts';
 import { hasClickHouse18, startClickHouse18 } from '../support/clickhouse-server.ts';

@@ -59,7 +59,10 @@ export function randomRow(model: TopicModel, random: SeededRandom): Row {
   return Object.fromEntries(model.columns.map((column) => [column.name, randomValue(column, random)]));
 }
 
-/** Rows as a batch, by way of frames and the extractor, as in the program. `ingestTs` gives the time of each row. */
+/**
+ * Rows as a batch, by way of frames and the extractor, as in the program. `ingestTs` gives the time of each
+ * row.
+ */
 export function batchOf(model: TopicModel, rows: readonly Row[], ingestTs: (row: number) => bigint): Batch {
   const batch = createBatch(model, Math.max(rows.length, 1));
   const builder = createFrameBuilder(model);
@@ -105,7 +108,9 @@ export interface WalContent {
   ingestTs: (row: number) => bigint;
 }
 
-/** Appends blocks to the WAL in `dir` (made if absent), synced. Returns its id and the LSN after the last row. */
+/**
+ * Appends blocks to the WAL in `dir` (made if absent), synced. Returns its id and the LSN after the last row.
+ */
 export async function writeWal(
   dir: string,
   topics: readonly TopicModel[],

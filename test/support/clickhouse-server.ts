@@ -1,5 +1,5 @@
-// Starts Debian's clickhouse-server (18.16) for tests: a real server of the oldest kind that the recorder supports.
-// It gets its own configuration, data directory and port, and dies with the test process.
+// Starts Debian's clickhouse-server (18.16) for tests: a real server of the oldest kind that the recorder
+// supports. It gets its own configuration, data directory and port, and dies with the test process.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -16,7 +16,9 @@ export interface ClickHouse18 {
   pid: number;
   /** Stops the server and removes its data. */
   stop(): Promise<void>;
-  /** Ends the server at once, as a crash would, and keeps its data; `restart` brings it back on the same port. */
+  /**
+   * Ends the server at once, as a crash would, and keeps its data; `restart` brings it back on the same port.
+   */
   kill(): Promise<void>;
   restart(): Promise<void>;
 }
@@ -137,7 +139,8 @@ function writeConfiguration(directory: string, port: number): void {
     join(directory, 'config.xml'),
     `<?xml version="1.0"?>
 <yandex>
-  <logger><level>warning</level><log>${directory}/server.log</log><errorlog>${directory}/error.log</errorlog></logger>
+  <logger><level>warning</level><log>${directory}/server.log</log>
+    <errorlog>${directory}/error.log</errorlog></logger>
   <http_port>${port}</http_port>
   <listen_host>127.0.0.1</listen_host>
   <keep_alive_timeout>3</keep_alive_timeout>
