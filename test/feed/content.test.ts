@@ -184,6 +184,15 @@ test('a path that is not there is said', async () => {
   expect(error.message).toContain('nothing.csv: cannot be read');
 });
 
+test('a pipe is refused, not waited for', async () => {
+  using fixture = feedFixture();
+  const path = `${fixture.directory}/pipe`;
+  Bun.spawnSync(['mkfifo', path]);
+  expect((await rejectionOf(listTextFiles([path], fixture.report))).message).toContain(
+    'is not a regular file',
+  );
+});
+
 test('lines keep their numbers whatever the line ends, blank lines, and chunks', async () => {
   const random = seededRandom('line-numbers');
   const expected: { fields: string[]; line: number }[] = [];

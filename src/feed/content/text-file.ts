@@ -98,7 +98,10 @@ async function filesBelow(directory: string): Promise<string[]> {
 }
 
 async function textsOfFile(path: string, found: boolean, report: FeedReport): Promise<TextFile[]> {
-  const sizeBytes = (await stat(path)).size;
+  const status = await stat(path);
+  // A pipe cannot be looked at first and read from the start afterwards.
+  if (!status.isFile()) throw new FeedError('feed_unreadable', `${path}: is not a regular file`);
+  const sizeBytes = status.size;
   const reader = await openByteReader(path).catch((cause: unknown) => {
     throw new FeedError('feed_unreadable', `${path}: cannot be read`, { cause });
   });
