@@ -200,16 +200,23 @@ export class WalCursor {
       this.#reportRange(entry.name, 0, 'missing_segment', this.#lsn, entry.baseLsn - 1n, null);
       this.#lsn = entry.baseLsn;
     }
+    const limitLsn = nextBase === null ? null : (this.#gapBefore(nextBase)?.firstLsn ?? nextBase);
     const opened = this.#openSegment(entry.name, entry.baseLsn, all);
     if (opened === null) {
-      const endOfSegment = nextBase === null || nextBase > horizon ? horizon : nextBase;
-      this.#reportRange(entry.name, 0, 'bad_segment_header', this.#lsn, endOfSegment - 1n, null);
-      this.#lsn = endOfSegment;
+      this.#skipSegment(entry.name, nextBase, limitLsn, horizon);
       return 'skipped';
     }
-    const limitLsn = nextBase === null ? null : (this.#gapBefore(nextBase)?.firstLsn ?? nextBase);
     this.#place = { ...opened, fileSizeBytes: opened.segment.file.sizeBytes(), limitLsn };
     return this.#place;
+  }
+
+  #skipSegment(name: string, nextBase: bigint | null, limitLsn: bigint | null, horizon: bigint): void {
+    const endLsn = nextBase === null || nextBase > horizon ? horizon : nextBase;
+    const rowsEnd = limitLsn === null || limitLsn > endLsn ? endLsn : limitLsn;
+    if (rowsEnd > this.#lsn) {
+      this.#reportRange(name, 0, 'bad_segment_header', this.#lsn, rowsEnd - 1n, null);
+    }
+    this.#lsn = endLsn;
   }
 
   /**

@@ -4,7 +4,6 @@ import { collectFindings, provenHorizon } from './recovery-plan.ts';
 import { moveAside, type RepairContext } from './recovery-repair.ts';
 import type { RecoveryOptions, RecoveryReport } from './recovery-report.ts';
 import { readTrimmedLsn } from './retention.ts';
-import { findRecord } from './segment-file.ts';
 import { missingSegments, type SurveyedSegment } from './survey.ts';
 
 /**
@@ -37,25 +36,40 @@ export function refuseForeign(segments: readonly SurveyedSegment[], horizon: Hor
 }
 
 /**
- * Moves aside a last segment that was being born: it has no header and no record, nothing in it was ever
+ * Moves aside a last segment that was being born: it has no header, and nothing in it is known to have been
  * durable. Returns the segments that remain.
  */
 export function withoutUnborn(
   context: RepairContext,
   segments: SurveyedSegment[],
   walId: bigint,
+  horizonLsn: bigint,
   report: RecoveryReport,
 ): SurveyedSegment[] {
   const last = segments.at(-1);
   if (last === undefined || last.fault === null) return segments;
-  const file = context.fileSystem.open(`${context.dir}/${last.name}`, 'read');
-  const found = findRecord(file, 0, walId, last.baseLsn);
-  file.close();
-  const kind = found === null ? 'unborn_segment' : 'bad_segment_header';
-  const copiedTo = found === null ? moveAside(context, last.name) : null;
+  const isBorn = provenFrom(context, segments, segments.length - 1, walId, horizonLsn) > last.baseLsn;
+  const kind = isBorn ? 'bad_segment_header' : 'unborn_segment';
+  const copiedTo = isBorn ? null : moveAside(context, last.name);
   const place = { segment: last.name, offset: 0, firstLsn: last.baseLsn, lastLsn: last.baseLsn - 1n };
   report.findings.push({ case: kind, reason: last.fault, copiedTo, ...place });
-  return found === null ? segments.slice(0, -1) : segments;
+  return isBorn ? segments : withoutUnborn(context, segments.slice(0, -1), walId, horizonLsn, report);
+}
+
+/** What the horizon and the segments from `index` on prove to have been durable. */
+function provenFrom(
+  { fileSystem, dir }: RepairContext,
+  segments: readonly SurveyedSegment[],
+  index: number,
+  walId: bigint,
+  horizonLsn: bigint,
+): bigint {
+  const findings = collectFindings(fileSystem, dir, segments, index, walId);
+  const synced = segments.slice(index).map(({ meta }) => meta?.syncedLsn ?? 0n);
+  return provenHorizon(
+    findings,
+    [horizonLsn, ...synced].reduce((a, b) => (a > b ? a : b)),
+  );
 }
 
 /**
@@ -74,10 +88,7 @@ export function withoutUnreached(
   const index = segments.findIndex(({ name }) => name === gap?.before);
   if (gap === undefined || index === -1) return segments;
   const behind = segments.slice(index);
-  const findings = collectFindings(fileSystem, dir, segments, index, walId);
-  const synced = behind.map(({ meta }) => meta?.syncedLsn ?? 0n);
-  const proven = [horizonLsn, ...synced].reduce((a, b) => (a > b ? a : b));
-  if (provenHorizon(findings, proven) > gap.firstLsn) return segments;
+  if (provenFrom(context, segments, index, walId, horizonLsn) > gap.firstLsn) return segments;
   const copiedTo = behind.map(({ name }) => moveAside(context, name)).join(', ');
   const place = { segment: gap.before, offset: 0, firstLsn: gap.firstLsn, lastLsn: gap.firstLsn - 1n };
   report.findings.push({ case: 'torn_tail', reason: 'missing_segment', copiedTo, ...place });

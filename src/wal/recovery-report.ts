@@ -12,8 +12,8 @@
 // group
 //   corruption          no record, below the proven horizon                    keep the rest, report the LSN
 // range
-//   unborn_segment      last segment: no valid header and no record in it      move aside
-//   bad_segment_header  no valid header, but records                           keep, report
+//   unborn_segment      last segment: no valid header, nothing in it was durable   move aside
+//   bad_segment_header  no valid header, but durable records                   keep, report
 //   missing_segment     a segment that the next one names is not there         refuse, or report when allowed
 //   foreign_segment     another walId                                          refuse
 //   future_version      a newer format                                         refuse

@@ -69,7 +69,7 @@ function withoutLeftovers(
   horizonLsn: bigint,
   report: RecoveryReport,
 ): SurveyedSegment[] {
-  const born = withoutUnborn(context, segments, walId, report);
+  const born = withoutUnborn(context, segments, walId, horizonLsn, report);
   return withoutUnreached(context, born, walId, horizonLsn, report);
 }
 

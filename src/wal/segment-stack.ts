@@ -170,8 +170,9 @@ export class SegmentStack {
 }
 
 /**
- * The chain behind void rows `lsn` to `nextLsn - 1`. `first` is the segment that begins with them: it stays with its
- * header alone, for what that says of the streams; without any void row the next segment has its name and replaces it.
+ * The chain behind void rows `lsn` to `nextLsn - 1`. `first` is the segment that begins with them: it stays
+ * with its header alone, for what that says of the streams; without any void row the next segment has its
+ * name and replaces it.
  */
 function chainBehind(place: Place, first: ActiveSegment | null, lsn: bigint, nextLsn: bigint): Chain {
   if (nextLsn === lsn) return first === null ? place.chain : first.before;

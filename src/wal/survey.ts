@@ -34,14 +34,15 @@ export function surveySegments(fileSystem: FileSystem, dir: string): Survey {
       file.close();
     }
   });
-  // Between the segment that a header names as its predecessor and itself, where it says that no rows are.
+  // Between the segment that a header names as its predecessor and itself, where it says that no rows are;
+  // the predecessor too, when it holds none and its header was never durable.
   const gaps = all.flatMap(({ baseLsn, meta }) => (meta?.gapBefore ? [{ ...meta, baseLsn }] : []));
-  const isVoid = ({ baseLsn }: SurveyedSegment) =>
+  const isVoid = ({ baseLsn, fault }: SurveyedSegment) =>
     gaps.some(
       (after) =>
         after.gapBefore!.firstLsn <= baseLsn &&
         baseLsn < after.baseLsn &&
-        (after.previousBaseLsn === null || after.previousBaseLsn < baseLsn),
+        (fault !== null || after.previousBaseLsn === null || after.previousBaseLsn < baseLsn),
     );
   return { segments: all.filter((segment) => !isVoid(segment)), voided: all.filter(isVoid) };
 }
@@ -62,7 +63,7 @@ export function missingSegments(segments: readonly SurveyedSegment[], trimmedLsn
     if (named === null || previous?.baseLsn === named) return;
     const rowsUpTo = segment.meta?.gapBefore?.firstLsn ?? segment.baseLsn;
     if (previous === undefined && rowsUpTo <= trimmedLsn) return;
-    missing.push({ before: segment.name, firstLsn: named, lastLsn: rowsUpTo - 1n });
+    if (rowsUpTo > named) missing.push({ before: segment.name, firstLsn: named, lastLsn: rowsUpTo - 1n });
   });
   return missing;
 }

@@ -56,6 +56,8 @@ interface Walk {
   /** LSN that the next segment must begin with, and the checksum that it must name; null when not known. */
   lsn: bigint | null;
   prevChecksum: bigint | null;
+  /** Segment looked at last. */
+  baseLsn: bigint | null;
 }
 
 /** Verifies the WAL in `dir`. Throws WalFormatError when there is none, and the errors of the file system. */
@@ -80,7 +82,14 @@ export function verifyWal(fileSystem: FileSystem, dir: string): VerifyReport {
     damaged: [],
   };
   const provenLsn = durableLsn ?? 0n;
-  const walk: Walk = { report, stopLsn: inUse ? durableLsn : null, provenLsn, lsn: null, prevChecksum: null };
+  const walk: Walk = {
+    report,
+    stopLsn: inUse ? durableLsn : null,
+    provenLsn,
+    lsn: null,
+    prevChecksum: null,
+    baseLsn: null,
+  };
   const own = segments.filter((segment) => checkOwnership(walk, segments, segment));
   const trimmedLsn = readTrimmedLsn(fileSystem, dir);
   for (const { before, firstLsn: from, lastLsn } of missingSegments(own, trimmedLsn)) {
@@ -144,6 +153,7 @@ function verifySegment(
   if (walk.stopLsn !== null && segment.baseLsn >= walk.stopLsn) return;
   checkLink(walk, segment);
   walk.lsn = segment.baseLsn;
+  walk.baseLsn = segment.baseLsn;
   walk.prevChecksum = segment.header?.headerChecksum ?? null;
   const limit = limitOf(segments, index);
   const { walId } = walk.report;
@@ -170,7 +180,7 @@ function checkLink(walk: Walk, { name, baseLsn, header, meta }: SurveyedSegment)
   if (gapBefore?.reason === 'lost_tail') {
     add(walk, name, 0, 0, 'missing', 'lost_before_restart', gapBefore.firstLsn, gapBefore.lastLsn);
   }
-  if (walk.lsn === null || walk.prevChecksum === null) return;
+  if (walk.lsn === null || walk.prevChecksum === null || meta.previousBaseLsn !== walk.baseLsn) return;
   if (walk.lsn === (gapBefore?.firstLsn ?? baseLsn) && walk.prevChecksum !== header.prevChecksum) {
     add(walk, name, 0, header.headerSizeBytes, 'corruption', 'chain_broken', baseLsn, baseLsn - 1n);
   }

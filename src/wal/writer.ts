@@ -294,7 +294,8 @@ export class Wal {
     this.#rowsByTopic = [...border.rowsByTopic];
     // The horizon stays until rows behind the void ones are durable: with them the header that tells of the
     // gap is.
-    this.#groupEnd = border;
+    this.#durable = { ...border, place: this.#segments.place() };
+    this.#groupEnd = this.#durable;
     this.#groupOpen = false;
     this.#settings.onSyncFailure(error);
     this.#settings.onStateChange();
