@@ -56,6 +56,7 @@ function freshState(
   const nextLsn = largest(options.minNextLsn, horizon?.durableLsn() ?? 0n);
   const gapBefore = nextLsn === 0n ? null : { firstLsn: 0n, lastLsn: nextLsn - 1n, reason: 'numbers_taken' };
   report.existed = horizon !== null;
+  options.onRecoveredStreams?.([]);
   const walId = horizon?.walId ?? crypto.getRandomValues(new BigUint64Array(1))[0]!;
   const chain = { prevChecksum: 0n, previousBaseLsn: null, gapBefore };
   return { walId, nextLsn, chain, topics: [], report };

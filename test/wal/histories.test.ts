@@ -10,7 +10,7 @@ import { MemoryFileSystem } from '../support/memory-file-system.ts';
 import { type SeededRandom, seededRandom } from '../support/random.ts';
 import { appendRandom, DIR, type KnownBlock, open, readAll } from '../support/wal-fixture.ts';
 
-const HISTORIES = 150;
+const HISTORIES = 100;
 const STEPS = 60;
 
 type Known = KnownBlock & { lastSeq: bigint };
