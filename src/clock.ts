@@ -12,7 +12,10 @@ let anchorWallMs = 0;
 let anchorMonotonicNs = 0;
 let nextCheckNs = Number.NEGATIVE_INFINITY;
 
-/** A moment as two 32-bit words of nanoseconds since 1970; reused by its owner, so that reading allocates nothing. */
+/**
+ * A moment as two 32-bit words of nanoseconds since 1970; reused by its owner, so that reading allocates
+ * nothing.
+ */
 export interface Timestamp {
   low: number;
   high: number;
@@ -27,7 +30,10 @@ function followWallClock(monotonicNs: number): void {
   anchorMonotonicNs = monotonicNs;
 }
 
-/** Reads the wall clock into `target`, ns since 1970. Runs backwards only when the system's clock is set back. */
+/**
+ * Reads the wall clock into `target`, ns since 1970. Runs backwards only when the system's clock is set
+ * back.
+ */
 export function readClock(target: Timestamp): void {
   const monotonicNs = Bun.nanoseconds();
   if (monotonicNs >= nextCheckNs) followWallClock(monotonicNs);

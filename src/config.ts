@@ -1,4 +1,5 @@
-// From flags, environment and defaults to one typed, validated configuration. All errors are reported at once.
+// From flags, environment and defaults to one typed, validated configuration. All errors are reported at
+// once.
 
 import leven from 'leven';
 import { RecorderError } from './errors.ts';

@@ -18,7 +18,10 @@ export const limits = {
   segmentBytes: 64 * MIB,
   /** Written but not yet synced bytes at which stream producers are paused. */
   unsyncedBytes: 64 * MIB,
-  /** Rows of an insert group. ClickHouse keeps an insert in one part below max_insert_block_size (1,048,449). */
+  /**
+   * Rows of an insert group. ClickHouse keeps an insert in one part below max_insert_block_size
+   * (1,048,449).
+   */
   flushRows: 250_000,
   /** Payload bytes of an insert group. */
   flushBytes: 64 * MIB,

@@ -1,5 +1,5 @@
-// The settings table: every HFT_ variable with its flag, default, meaning and validation. Nothing else reads the
-// environment for configuration.
+// The settings table: every HFT_ variable with its flag, default, meaning and validation. Nothing else
+// reads the environment for configuration.
 
 import { hostname } from 'node:os';
 import { limits } from './limits.ts';
@@ -125,7 +125,7 @@ export const settings = {
     'POLICY',
     'group',
     oneOf('group', 'interval', 'none'),
-    'group: sync at once, as many rows as came meanwhile; interval: sync every HFT_WAL_SYNC_INTERVAL_MS; none: never',
+    'when rows are synced to the disk: group (before each ack), interval, or none',
   ),
   walSyncIntervalMs: setting(
     'HFT_WAL_SYNC_INTERVAL_MS',

@@ -25,7 +25,11 @@ function showConfig(config: Config, json: boolean): void {
     printLine(toJson({ settings: rows, warnings }));
     return;
   }
-  const table = new Table({ head: ['setting', 'value', 'from', 'meaning'], wordWrap: true, colWidths: [null, 24, 13, 60] });
+  const table = new Table({
+    head: ['setting', 'value', 'from', 'meaning'],
+    wordWrap: true,
+    colWidths: [null, 24, 13, 60],
+  });
   for (const row of rows) table.push([row.name, row.value, row.origin, row.description]);
   printLine(table.toString());
   for (const warning of warnings) printLine(`warning: ${warning}`);

@@ -58,8 +58,10 @@ async function withEmbedded(
 function describeMode(config: Config, clickhouse: boolean): string {
   if (config.mode === 'wal_first')
     return 'mode wal_first: rows go to the WAL only, `recorder load` delivers them';
-  if (clickhouse)
-    return `mode direct: rows go to ClickHouse database ${config.clickhouseDatabase} as ${config.clickhouseFormat}`;
+  if (clickhouse) {
+    const { clickhouseDatabase: database, clickhouseFormat: format } = config;
+    return `mode direct: rows go to ClickHouse database ${database} as ${format}`;
+  }
   return 'ClickHouse is off: rows go to the WAL only (--embedded or HFT_CLICKHOUSE_HOST turns it on)';
 }
 

@@ -1,15 +1,18 @@
 // Group commit: rows that came while one sync ran share the next one.
 //
-// Life cycle: request() whenever rows wait; a round seals them into the WAL, syncs it off the event loop, and reports.
-// One round runs at a time. A round that finds the WAL without room is repeated after a pause: nothing is acknowledged
-// meanwhile, and nothing is lost.
+// Life cycle: request() whenever rows wait; a round seals them into the WAL, syncs it off the event loop,
+// and reports. One round runs at a time. A round that finds the WAL without room is repeated after a
+// pause: nothing is acknowledged meanwhile, and nothing is lost.
 
 export interface GroupCommitOptions<Capture> {
   /**
    * Least time between the starts of two rounds, ms. 0: as fast as the disk syncs.
    */
   intervalMs: number;
-  /** Moves all rows into the WAL and returns what the next sync makes durable; null when there is no room for now. */
+  /**
+   * Moves all rows into the WAL and returns what the next sync makes durable; null when there is no room
+   * for now.
+   */
   seal(): Capture | null;
   /** Makes what was sealed durable; rejects when it did not. */
   sync(): Promise<void>;
@@ -41,7 +44,8 @@ export class GroupCommit<Capture> {
   }
 
   /**
-   * Makes everything durable that was accepted before the call; false when the WAL still has no room or the sync
+   * Makes everything durable that was accepted before the call; false when the WAL still has no room or
+   * the sync
    * fails at `deadlineMs` (ms from now).
    */
   async flush(deadlineMs: number): Promise<boolean> {

@@ -1,10 +1,12 @@
 // The ingest half of the recorder: frames in, durable rows and acknowledgements out.
 //
 // Invariants
-// - A position is captured only when every row accepted so far lies in the WAL, and acknowledged only after the sync
+// - A position is captured only when every row accepted so far lies in the WAL, and acknowledged only after
+//   the sync
 //   that covers it.
 // - Refused frames are in the quarantine, synced, before their sequence numbers are acknowledged.
-// - While more than limits.unsyncedBytes wait for the disk, stream producers are paused: the kernel holds them back.
+// - While more than limits.unsyncedBytes wait for the disk, stream producers are paused: the kernel holds
+//   them back.
 //
 // Life cycle: openIngestPath recovers the WAL → frames through `ingest` → flush → close.
 
@@ -40,7 +42,10 @@ interface Capture {
   appendedBytes: number;
 }
 
-/** Opens the WAL and everything before it; throws the errors of openWal. `datagramSources`: names of the UDP feeds. */
+/**
+ * Opens the WAL and everything before it; throws the errors of openWal. `datagramSources`: names of the
+ * UDP feeds.
+ */
 export async function openIngestPath(
   config: Config,
   datagramSources: readonly string[],

@@ -2,7 +2,8 @@
 //
 // Invariants:
 //   - a frame ends in exactly one place: a batch, the quarantine (malformed), or the shed counter;
-//   - a batch that the WAL cannot take waits in memory, in order, and no later position counts as sealed before it;
+//   - a batch that the WAL cannot take waits in memory, in order, and no later position counts as sealed
+// before it;
 //   - seal() returns true only when every row accepted so far lies in the WAL (written, not yet synced).
 //
 // The hot path is frame(): no allocation, no throw. Everything here runs on the main thread.
@@ -29,7 +30,8 @@ import { WalFullError, WalWriteError } from '../wal/errors.ts';
 import type { BlockAppend } from '../wal/writer.ts';
 
 /**
- * Stream producers are paused long before this (limits.unsyncedBytes): only datagrams, which cannot be held back,
+ * Stream producers are paused long before this (limits.unsyncedBytes): only datagrams, which cannot be
+ * held back,
  * and what was read already get here.
  */
 const SHED_AT_BYTES = 4 * limits.unsyncedBytes;
@@ -58,7 +60,10 @@ export interface IngestOptions {
   /** Writes a block; throws WalFullError while there is no room. */
   append(block: BlockAppend): void;
   streamName(streamId: number): StreamName;
-  /** Whether a stream's frames come as datagrams, which cannot be held back; a stream's rows are never shed. */
+  /**
+   * Whether a stream's frames come as datagrams, which cannot be held back; a stream's rows are never
+   * shed.
+   */
   isDatagram(streamId: number): boolean;
   /** Keeps a refused frame. */
   quarantine(event: RefusedFrame): void;

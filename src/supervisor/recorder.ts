@@ -8,9 +8,9 @@
 // - Nothing goes from the listeners to ClickHouse but through the WAL.
 // - The flusher has a thread of its own: what ClickHouse does cannot hold up the ingest thread.
 //
-// Life cycle: startRecorder recovers the WAL, then opens the listeners; stop() drains: no further input, everything
-// received is made durable and acknowledged, what ClickHouse takes within the deadline is delivered, the rest stays in
-// the WAL for the next start.
+// Life cycle: startRecorder recovers the WAL, then opens the listeners; stop() drains: no further input,
+// everything received is made durable and acknowledged, what ClickHouse takes within the deadline is
+// delivered, the rest stays in the WAL for the next start.
 
 import type { Config } from '../config.ts';
 import { realFileSystem } from '../io/real-file-system.ts';
@@ -137,8 +137,8 @@ async function openDatagramListener(
     );
     if (receiveBufferBytes !== null && receiveBufferBytes < askedBytes) {
       logger.warn(
-        `${address}: ${askedBytes} bytes of receive buffer were asked for, ${receiveBufferBytes} granted: bursts may ` +
-          `be lost; raise the limit with: sysctl -w net.core.rmem_max=${askedBytes}`,
+        `${address}: ${askedBytes} bytes of receive buffer were asked for, ${receiveBufferBytes} granted: bursts ` +
+          `may be lost; raise the limit with: sysctl -w net.core.rmem_max=${askedBytes}`,
       );
     }
   }

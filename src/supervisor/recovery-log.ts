@@ -1,5 +1,5 @@
 import type { Logger } from '../log.ts';
-import type { RecoveryReport } from '../wal/recovery.ts';
+import type { RecoveryReport } from '../wal/recovery-report.ts';
 
 /** Says what recovery found in the WAL and what it did about it, a line for each finding. */
 export function logRecovery(logger: Logger, walDir: string, report: RecoveryReport): void {

@@ -48,7 +48,7 @@ export interface WalSurvey {
  * when no segment can be read.
  */
 export function surveyWal(fileSystem: FileSystem, dir: string): WalSurvey | null {
-  const segments = fileSystem.exists(dir) ? surveySegments(fileSystem, dir) : [];
+  const segments = fileSystem.exists(dir) ? surveySegments(fileSystem, dir).segments : [];
   if (segments.length === 0) return null;
   const first = segments.find((segment) => segment.header !== null);
   if (first?.header == null || first.meta === null) {

@@ -1,4 +1,7 @@
-/** Seeded pseudo-random numbers (sfc32); the seed is printed so that a failing run can be repeated with TEST_SEED. */
+/**
+ * Seeded pseudo-random numbers (sfc32); the seed is printed so that a failing run can be repeated with
+ * TEST_SEED.
+ */
 export interface SeededRandom {
   seed: number;
   /** Uniform in [0, 1). */
