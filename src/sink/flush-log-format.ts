@@ -3,7 +3,7 @@
 // File flush.log: text lines, `<XXH3-64 of the JSON as 16 hex digits> <JSON>\n`. A line has a type and
 // these fields; LSNs and row totals are decimal strings, contentHash and walId 16 hex digits.
 //   flush-log  version (1), walId: the first line, names the WAL
-//   state      topic, nextLsn, insertedRows, insertedGroups, deadRows, deadGroups
+//   state      topic, nextLsn, insertedRows, insertedGroups, deadRows, deadGroups, suspect (when true)
 //   open       topic, firstLsn, lastLsn, rowCount, contentHash, token, format
 //   close      topic, firstLsn, lastLsn, rowCount, outcome ("inserted" or "dead")
 
@@ -31,6 +31,8 @@ export interface TopicProgress {
   deadRows: bigint;
   deadGroups: number;
   open: OpenGroup | null;
+  /** The log was damaged and the server has not yet been asked how far the topic is. */
+  suspect: boolean;
 }
 
 export type GroupOutcome = 'inserted' | 'dead';
@@ -58,7 +60,15 @@ function decodeLine(line: string): Line | null {
 }
 
 export function emptyProgress(): TopicProgress {
-  return { nextLsn: 0n, insertedRows: 0n, insertedGroups: 0, deadRows: 0n, deadGroups: 0, open: null };
+  return {
+    nextLsn: 0n,
+    insertedRows: 0n,
+    insertedGroups: 0,
+    deadRows: 0n,
+    deadGroups: 0,
+    open: null,
+    suspect: false,
+  };
 }
 
 /** Applies one line to the progress of its topic. */
@@ -73,10 +83,12 @@ export function applyLine(progress: Map<string, TopicProgress>, line: Line): voi
     state.insertedGroups = Number(line['insertedGroups']);
     state.deadRows = big('deadRows');
     state.deadGroups = Number(line['deadGroups']);
+    state.suspect = line['suspect'] === true;
     return;
   }
   const rowCount = Number(line['rowCount']);
   if (line.type === 'open') {
+    state.suspect = false;
     state.open = {
       topic,
       firstLsn: big('firstLsn'),
@@ -103,31 +115,25 @@ function applyClose(state: TopicProgress, lastLsn: bigint, rowCount: number, out
   }
 }
 
-/**
- * What a flush log holds. `suspect`: lines within it are damaged, so the server must be asked how far it is.
- */
+/** What a flush log holds. `damaged`: lines are unreadable, so topics may be behind the truth. */
 export interface FlushLogContent {
   walId: bigint | null;
   progress: Map<string, TopicProgress>;
-  suspect: boolean;
+  damaged: boolean;
 }
 
 /**
- * Reads the text of a flush log. A damaged last line is a torn write and is left out; any other makes it
- * `suspect`.
+ * Reads the text of a flush log. Damaged lines and a torn last one are left out: whether the torn write was
+ * of a group that had been sent cannot be told from here, so both count as damage.
  */
 export function parseFlushLog(content: string): FlushLogContent {
   const lines = content.split('\n');
-  const torn = lines.pop() !== '';
-  const result: FlushLogContent = { walId: null, progress: new Map(), suspect: false };
-  for (const [index, raw] of lines.entries()) {
+  const result: FlushLogContent = { walId: null, progress: new Map(), damaged: lines.pop() !== '' };
+  for (const raw of lines) {
     const line = decodeLine(raw);
-    if (line === null) {
-      const isTail = index === lines.length - 1 && !torn;
-      if (!isTail) result.suspect = true;
-    } else if (line.type === 'flush-log') {
-      result.walId = BigInt(`0x${String(line['walId'])}`);
-    } else applyLine(result.progress, line);
+    if (line === null) result.damaged = true;
+    else if (line.type === 'flush-log') result.walId = BigInt(`0x${String(line['walId'])}`);
+    else applyLine(result.progress, line);
   }
   return result;
 }
@@ -141,6 +147,7 @@ export function stateLine(topic: string, state: TopicProgress): Line {
     insertedGroups: state.insertedGroups,
     deadRows: String(state.deadRows),
     deadGroups: state.deadGroups,
+    ...(state.suspect ? { suspect: true } : {}),
   };
 }
 

@@ -10,7 +10,7 @@
 // - At most one group of a topic is open.
 // - A failed sync is never retried: the log is broken from then on and says so.
 //
-// Life cycle: openFlushLog reads the file, drops a torn tail, and rewrites it compactly; `compact` does so
+// Life cycle: openFlushLog reads the file, drops damaged lines, and rewrites it compactly; `compact` does so
 // again when the file has grown; close syncs.
 
 import { RecorderError } from '../errors.ts';
@@ -54,8 +54,6 @@ export class FlushLog {
   readonly #directory: string;
   readonly #walId: bigint;
   readonly #progress: Map<string, TopicProgress>;
-  /** The log had damaged lines: a topic's progress may be behind the truth. */
-  readonly suspect: boolean;
   #file: FileHandle;
   #sizeBytes = 0;
   #syncedBytes = 0;
@@ -67,7 +65,7 @@ export class FlushLog {
     this.#directory = directory;
     this.#walId = walId;
     this.#progress = content?.progress ?? new Map();
-    this.suspect = content?.suspect ?? false;
+    if (content?.damaged === true) for (const state of this.#progress.values()) state.suspect = true;
     this.#file = this.#rewrite();
   }
 
@@ -87,9 +85,9 @@ export class FlushLog {
     this.#append(closeLine(group, outcome));
   }
 
-  /** Says that the topic has no rows before `lsn` that are in no group. */
+  /** Says that all rows of the topic before `lsn` are delivered. */
   skipTo(topic: string, lsn: bigint): void {
-    const state = { ...(this.#progress.get(topic) ?? emptyProgress()), nextLsn: lsn };
+    const state = { ...(this.#progress.get(topic) ?? emptyProgress()), nextLsn: lsn, suspect: false };
     this.#append(stateLine(topic, state));
   }
 
@@ -156,8 +154,9 @@ export class FlushLog {
   #rewrite(): FileHandle {
     const lines = [encodeLine(headerLine(this.#walId))];
     for (const [topic, state] of this.#progress) {
-      lines.push(encodeLine(stateLine(topic, state)));
+      // The state last: an open line would say that the topic is not suspect.
       if (state.open !== null) lines.push(encodeLine(openLine(state.open)));
+      lines.push(encodeLine(stateLine(topic, state)));
     }
     const bytes = text.encode(lines.join(''));
     replaceFile(this.#fileSystem, this.#directory, FLUSH_LOG_FILE, bytes);
@@ -183,8 +182,6 @@ export function openFlushLog(fileSystem: FileSystem, directory: string, walId: b
   }
   // Without its first line the log may be anybody's: keep the positions, and let the server have the last
   // word.
-  return new FlushLog(fileSystem, directory, walId, {
-    ...content,
-    suspect: content.suspect || content.walId === null,
-  });
+  const damaged = content.damaged || content.walId === null;
+  return new FlushLog(fileSystem, directory, walId, { ...content, damaged });
 }

@@ -96,10 +96,10 @@ export class TopicFlusher {
   async #deliverAll(): Promise<void> {
     const { model, log, signal } = this.#options;
     if (!(await this.#prepareTable())) return;
-    const { open, nextLsn } = log.progressOf(model.topic);
+    const { open, nextLsn, suspect } = log.progressOf(model.topic);
     if (open !== null && !(await this.#finish(open))) return;
     this.#reader = this.#readerFrom(log.progressOf(model.topic).nextLsn);
-    let needsServersWord = log.suspect || (open === null && nextLsn === 0n);
+    let needsServersWord = suspect || (open === null && nextLsn === 0n);
     while (!signal.aborted) {
       const group = await this.#collect();
       if (group === null) break;
@@ -241,7 +241,7 @@ export class TopicFlusher {
       if (group === null || group.contentHash !== open.contentHash || group.rowCount !== open.rowCount) {
         throw new RecorderError(
           'group_changed',
-          `${open.topic}: rows ${open.firstLsn} to ${open.lastLsn} were being inserted, and now read differently`,
+          `${open.topic}: rows ${open.firstLsn} to ${open.lastLsn} were being sent and now read otherwise`,
           { hint: 'run `recorder wal verify`; the rows may be in ClickHouse already' },
         );
       }

@@ -239,7 +239,9 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
       await writeWal(walDir, topics, [content(gaps, 120)]);
       const flusher = createWorkerFlusher({ config, topics: [gaps], report: (event) => events.push(event) });
       flusher.start();
-      expect(await flusher.drain(DRAIN_MS)).toEqual({ complete: true, left: [] });
+      const result = await flusher.drain(DRAIN_MS);
+      expect(events.filter((event) => event.kind === 'failed')).toEqual([]);
+      expect(result).toEqual({ complete: true, left: [] });
       expect(flusher.stats().topics[0]).toMatchObject({ insertedRows: 120n, insertedGroups: 2 });
       expect(await counts(gaps)).toEqual({ rows: 120, lsns: 120 });
       expect(existsSync(join(walDir, 'flusher', 'lock'))).toBe(false);
