@@ -135,8 +135,9 @@ export async function dumpWal(
     request.toLsn !== null && request.toLsn + 1n < readableEnd ? request.toLsn + 1n : readableEnd;
   const onDamage = (damage: CursorDamage) => {
     summary.damagedRanges++;
+    const { firstLsn, lastLsn, reason, segment } = damage;
     process.stderr.write(
-      `recorder: rows ${damage.firstLsn} to ${damage.lastLsn} cannot be read: ${damage.reason} in ${damage.segment}\n`,
+      `recorder: rows ${firstLsn} to ${lastLsn} cannot be read: ${reason} in ${segment}\n`,
     );
   };
   const { fromLsn, topic } = request;

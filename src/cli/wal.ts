@@ -87,9 +87,8 @@ function listWal(fileSystem: FileSystem, dir: string, json: boolean): void {
   }
   printLine(table.toString());
   const holder = owner === null || !owner.alive ? 'nobody' : `process ${owner.pid} on ${owner.host}`;
-  printLine(
-    `WAL ${walId?.toString(16) ?? 'unknown'}: ${rows} rows, durable below LSN ${durableLsn ?? '?'}, in use by ${holder}`,
-  );
+  const name = walId?.toString(16) ?? 'unknown';
+  printLine(`WAL ${name}: ${rows} rows, durable below LSN ${durableLsn ?? '?'}, in use by ${holder}`);
   for (const letter of deadLetters) {
     const { topic, firstLsn, lastLsn, rowCount, reason } = letter;
     printLine(`dead letter: ${topic} LSN ${firstLsn} to ${lastLsn}, ${rowCount} rows: ${reason}`);

@@ -5,7 +5,7 @@ import type { FileHandle, FileSystem } from '../io/file-system.ts';
 import { WalFullError, WalWriteError } from './errors.ts';
 import { encodeSegmentHeader, segmentName } from './format.ts';
 import type { SegmentAllocator } from './segment-allocator.ts';
-import { encodeSegmentMeta, type LsnGap, type StreamPosition, type WalTopic } from './segment-meta.ts';
+import { type CountedTopic, encodeSegmentMeta, type LsnGap, type StreamPosition } from './segment-meta.ts';
 
 /** What the next segment's header says about the log before it. */
 export interface Chain {
@@ -37,8 +37,7 @@ export interface SegmentStart {
   baseLsn: bigint;
   groupEndLsn: bigint;
   syncedLsn: bigint;
-  topics: readonly WalTopic[];
-  rowsByTopic: readonly bigint[];
+  topics: CountedTopic[];
   streams: StreamPosition[];
 }
 
@@ -91,7 +90,7 @@ function headerOf(start: SegmentStart, chain: Chain): Uint8Array {
     recorder: start.recorder,
     createdAt: new Date().toISOString(),
     host: os.hostname(),
-    topics: start.topics.map((entry, index) => ({ ...entry, rowsBefore: start.rowsByTopic[index]! })),
+    topics: start.topics,
     streams: start.streams,
     previousBaseLsn: chain.previousBaseLsn,
     groupEndLsn: start.groupEndLsn,

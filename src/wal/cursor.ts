@@ -5,17 +5,15 @@
 // out it has reported to `onDamage` before it returns a later block. It writes nothing and takes no lock.
 
 import type { FileSystem } from '../io/file-system.ts';
-import { errorCode } from '../io/file-system.ts';
-import { WalFormatError } from './errors.ts';
 import { endLsn, type RecordHeader, segmentsAmong } from './format.ts';
 import {
   findRecord,
-  openSegmentFile,
+  headerOf,
+  openForReading,
   ReadBuffer,
   type RecordFault,
   readPayload,
   readRecordHeader,
-  readSegmentHeader,
   recordSizeBytes,
   type SegmentFile,
 } from './segment-file.ts';
@@ -201,7 +199,7 @@ export class WalCursor {
       this.#lsn = entry.baseLsn;
     }
     const limitLsn = nextBase === null ? null : (this.#gapBefore(nextBase)?.firstLsn ?? nextBase);
-    const opened = this.#openSegment(entry.name, entry.baseLsn, all);
+    const opened = openForReading(this.#options.fileSystem, this.#options.dir, entry, all);
     if (opened === null) {
       this.#skipSegment(entry.name, nextBase, limitLsn, horizon);
       return 'skipped';
@@ -219,56 +217,8 @@ export class WalCursor {
     this.#lsn = endLsn;
   }
 
-  /**
-   * A segment and its first record; with a neighbour's header when its own is damaged, null when that cannot
-   * help.
-   */
-  #openSegment(
-    name: string,
-    baseLsn: bigint,
-    all: readonly { baseLsn: bigint }[],
-  ): Pick<Place, 'segment' | 'offset'> | null {
-    const { fileSystem, dir } = this.#options;
-    const file = fileSystem.open(`${dir}/${name}`, 'read');
-    const read = readSegmentHeader(file, baseLsn);
-    if (typeof read !== 'string') {
-      return { segment: { name, baseLsn, file, ...read }, offset: read.header.headerSizeBytes };
-    }
-    if (read === 'future_version') {
-      file.close();
-      throw new WalFormatError(`segment ${name} is of a newer version of the format`);
-    }
-    const neighbour = read === 'wrong_name' ? null : this.#anyHeader(all);
-    const first = neighbour && findRecord(file, 0, neighbour.header.walId, baseLsn);
-    if (neighbour !== null && first !== null) {
-      const { header, meta } = neighbour;
-      return { segment: { name, baseLsn, file, header, meta }, offset: first.offset };
-    }
-    file.close();
-    return null;
-  }
-
-  #anyHeader(all: readonly { baseLsn: bigint }[]): Pick<SegmentFile, 'header' | 'meta'> | null {
-    for (const { baseLsn } of all) {
-      const header = this.#headerOf(baseLsn);
-      if (header !== null) return header;
-    }
-    return null;
-  }
-
-  #headerOf(baseLsn: bigint): Pick<SegmentFile, 'header' | 'meta'> | null {
-    try {
-      const segment = openSegmentFile(this.#options.fileSystem, this.#options.dir, baseLsn);
-      segment.file.close();
-      return segment;
-    } catch (error) {
-      if (error instanceof WalFormatError || errorCode(error) === 'ENOENT') return null;
-      throw error;
-    }
-  }
-
   #gapBefore(baseLsn: bigint): LsnGap | null {
-    return this.#headerOf(baseLsn)?.meta.gapBefore ?? null;
+    return headerOf(this.#options.fileSystem, this.#options.dir, baseLsn)?.meta.gapBefore ?? null;
   }
 
   #lost(place: Place, reason: CursorDamage['reason'], lastLsn: bigint, topic: string | null): void {

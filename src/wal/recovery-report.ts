@@ -24,7 +24,7 @@
 import type { FileSystem } from '../io/file-system.ts';
 import type { Chain } from './active-segment.ts';
 import type { RecordHeader } from './format.ts';
-import type { StreamPosition, WalTopic } from './segment-meta.ts';
+import type { CountedTopic, StreamPosition, WalTopic } from './segment-meta.ts';
 
 export const RECOVERY_DECISIONS = {
   clean_end: 'keep',
@@ -71,7 +71,7 @@ export interface RecoveredState {
   /** Where the next segment links on. */
   chain: Chain;
   /** All topics that the WAL has had, `rowsBefore` counting all rows so far. */
-  topics: (WalTopic & { rowsBefore: bigint })[];
+  topics: CountedTopic[];
   report: RecoveryReport;
 }
 

@@ -11,10 +11,8 @@ import { type CutPlan, collectFindings, planCut, provenHorizon } from './recover
 import { applyCut, moveAside, type RepairContext, repairStamp } from './recovery-repair.ts';
 import type { RecoveredState, RecoveryOptions, RecoveryReport } from './recovery-report.ts';
 import { ReadBuffer, readPayload } from './segment-file.ts';
-import { topicOf, type WalTopic } from './segment-meta.ts';
+import { type CountedTopic, topicOf, type WalTopic } from './segment-meta.ts';
 import { type SurveyedSegment, surveySegments } from './survey.ts';
-
-type CountedTopic = WalTopic & { rowsBefore: bigint };
 
 /** Recovers the WAL of `dir`, whose lock the caller holds. Throws the errors of the table's refusals. */
 export function recoverWal(options: RecoveryOptions): RecoveredState {

@@ -2,7 +2,7 @@
 // loop. So a full disk shows here and not in the middle of an append (holds on file systems that overwrite in
 // place).
 //
-// Life cycle of a file: `next.preparing` while it is written → `next.ready` → taken: header written, renamed
+// Life cycle of a file: `next.preparing` while it is written, then `next.ready`, then taken: header written, renamed
 // to its segment's name. A file that was made in a hurry is `next.urgent`. What a crash leaves of them is
 // removed at the next start, except a `next.ready` that is whole and all zero, which is used.
 

@@ -4,7 +4,7 @@
 // map 19-25 GB/s with 550-690 MB resident, pread 13.5 GB/s with 34 MB. Both are far above what any consumer
 // takes, and a map of a file that is truncated by its writer kills the reading process.
 
-import type { FileHandle, FileSystem } from '../io/file-system.ts';
+import { errorCode, type FileHandle, type FileSystem } from '../io/file-system.ts';
 import { WalFormatError } from './errors.ts';
 import {
   align8,
@@ -88,6 +88,53 @@ export function openSegmentFile(fileSystem: FileSystem, dir: string, baseLsn: bi
     file.close();
     throw error;
   }
+}
+
+/** Header of the segment `baseLsn`, or null when there is no such file or it has no valid header. */
+export function headerOf(
+  fileSystem: FileSystem,
+  dir: string,
+  baseLsn: bigint,
+): Pick<SegmentFile, 'header' | 'meta'> | null {
+  try {
+    const segment = openSegmentFile(fileSystem, dir, baseLsn);
+    segment.file.close();
+    return segment;
+  } catch (error) {
+    if (error instanceof WalFormatError || errorCode(error) === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+/**
+ * Opens a segment at its first record, for which another segment's header serves when its own is damaged;
+ * null when that cannot help. Throws WalFormatError for a segment of a newer version. The caller closes the
+ * file.
+ */
+export function openForReading(
+  fileSystem: FileSystem,
+  dir: string,
+  { name, baseLsn }: { name: string; baseLsn: bigint },
+  others: readonly { baseLsn: bigint }[],
+): { segment: SegmentFile; offset: number } | null {
+  const file = fileSystem.open(`${dir}/${name}`, 'read');
+  const read = readSegmentHeader(file, baseLsn);
+  if (typeof read !== 'string') {
+    return { segment: { name, baseLsn, file, ...read }, offset: read.header.headerSizeBytes };
+  }
+  const isUsable = read !== 'wrong_name' && read !== 'future_version';
+  for (const other of isUsable ? others : []) {
+    const borrowed = headerOf(fileSystem, dir, other.baseLsn);
+    const first = borrowed && findRecord(file, 0, borrowed.header.walId, baseLsn);
+    if (borrowed === null || first === null) continue;
+    const { header, meta } = borrowed;
+    return { segment: { name, baseLsn, file, header, meta }, offset: first.offset };
+  }
+  file.close();
+  if (read === 'future_version') {
+    throw new WalFormatError(`segment ${name} is of a newer version of the format`);
+  }
+  return null;
 }
 
 export type RecordFault =

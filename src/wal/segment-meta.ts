@@ -12,6 +12,9 @@ export interface WalTopic {
   bfbs: Uint8Array;
 }
 
+/** A topic with the number of its rows before some LSN. */
+export type CountedTopic = WalTopic & { rowsBefore: bigint };
+
 /**
  * Last sequence number of a stream, over all blocks appended so far. Names are bytes: they need not be UTF-8.
  */
@@ -37,7 +40,7 @@ export interface SegmentMeta {
   /** ISO time. */
   createdAt: string;
   host: string;
-  topics: (WalTopic & { rowsBefore: bigint })[];
+  topics: CountedTopic[];
   /** Sessions that may resume, with their positions before this segment's first row. */
   streams: StreamPosition[];
   /** Base LSN of the segment before, null for the first. */

@@ -28,10 +28,10 @@ import type { WalLock } from './lock.ts';
 import type { RecoveredState, RecoveryReport } from './recovery-report.ts';
 import { trimSegments } from './retention.ts';
 import type { SegmentAllocator } from './segment-allocator.ts';
-import type { WalTopic } from './segment-meta.ts';
 import { type Place, SegmentStack, type SegmentSyncFailure } from './segment-stack.ts';
 import type { WalSettings } from './settings.ts';
 import { SharedRun } from './shared-run.ts';
+import { TopicCounts } from './topic-counts.ts';
 
 /** A block to append. */
 export interface BlockAppend extends BlockFields {
@@ -47,7 +47,7 @@ export interface BlockAppend extends BlockFields {
 interface Border {
   lsn: bigint;
   place: Place;
-  rowsByTopic: readonly bigint[];
+  rows: readonly bigint[];
 }
 
 export class Wal {
@@ -59,14 +59,12 @@ export class Wal {
   readonly #allocator: SegmentAllocator;
   readonly #segments: SegmentStack;
   readonly #syncs = new SharedRun(() => this.#syncFiles());
-  /** The given topics, then those of earlier runs, whose row counts are carried on. */
-  readonly #topics: readonly WalTopic[];
+  readonly #counts: TopicCounts;
 
   #staging = new Uint8Array(1024 * 1024);
   #lastRecord: { segment: ActiveSegment; offset: number; fields: RecordFields } | null = null;
   #nextLsn: bigint;
   #syncedLsn: bigint;
-  #rowsByTopic: bigint[];
   /** End of the last complete group, and whether blocks of the next one lie behind it. */
   #groupEnd: Border;
   #groupOpen = false;
@@ -88,19 +86,17 @@ export class Wal {
     this.#allocator = allocator;
     this.walId = state.walId;
     this.recovery = state.report;
-    const carried = state.topics.filter((old) => !settings.topics.some(({ topic }) => topic === old.topic));
-    this.#topics = [...settings.topics, ...carried];
-    const rowsOf = (topic: string) => state.topics.find((old) => old.topic === topic)?.rowsBefore ?? 0n;
-    this.#rowsByTopic = this.#topics.map(({ topic }) => rowsOf(topic));
+    this.#counts = new TopicCounts(settings.topics, state.topics);
     this.#nextLsn = state.nextLsn;
     this.#syncedLsn = state.nextLsn;
     this.#segments = new SegmentStack(settings, allocator, state.chain);
-    this.#groupEnd = this.#border();
     this.#segments.withRoom(0, () => this.#start());
-    // The new header precedes all rows to come: a failed sync goes back to the place behind it.
     this.#groupEnd = this.#border();
     this.#durable = this.#groupEnd;
-    if (settings.syncPolicy === 'interval') this.#startTimer();
+    if (settings.syncPolicy !== 'interval') return;
+    // onSyncFailure tells of a failure; nobody waits for this promise.
+    const sync = () => this.#syncs.request().catch(() => undefined);
+    this.#timer = setInterval(sync, settings.syncIntervalMs).unref();
   }
 
   /** LSN of the next row. */
@@ -129,7 +125,7 @@ export class Wal {
 
   /** Rows appended by topic since the WAL was made, those of earlier runs included. */
   rowsByTopic(): Map<string, bigint> {
-    return new Map(this.#topics.map(({ topic }, index) => [topic, this.#rowsByTopic[index]!]));
+    return this.#counts.byTopic();
   }
 
   /**
@@ -165,7 +161,7 @@ export class Wal {
     this.#nextLsn += BigInt(block.rowCount);
     segment.endLsn = this.#nextLsn;
     this.#segments.prevChecksum = headerChecksum;
-    this.#rowsByTopic[block.topicIndex]! += BigInt(block.rowCount);
+    this.#counts.add(block.topicIndex, block.rowCount);
     this.#groupOpen = !fields.endsGroup;
     if (fields.endsGroup) this.#groupEnd = this.#border();
     return lsn;
@@ -229,7 +225,7 @@ export class Wal {
   }
 
   #border(): Border {
-    return { lsn: this.#nextLsn, place: this.#segments.place(), rowsByTopic: [...this.#rowsByTopic] };
+    return { lsn: this.#nextLsn, place: this.#segments.place(), rows: this.#counts.rows() };
   }
 
   #start(): SegmentStart {
@@ -239,8 +235,7 @@ export class Wal {
       baseLsn: this.#nextLsn,
       groupEndLsn: this.#groupOpen ? this.#groupEnd.lsn : this.#nextLsn,
       syncedLsn: this.#syncedLsn,
-      topics: this.#topics,
-      rowsByTopic: this.#rowsByTopic,
+      topics: this.#counts.counted(),
       streams: this.#settings.streamsSnapshot(),
     };
   }
@@ -291,7 +286,7 @@ export class Wal {
     } catch (failure) {
       this.#closed = new WalClosedError('rows of a failed sync cannot be cut off', failure);
     }
-    this.#rowsByTopic = [...border.rowsByTopic];
+    this.#counts.restore(border.rows);
     // The horizon stays until rows behind the void ones are durable: with them the header that tells of the
     // gap is.
     this.#durable = { ...border, place: this.#segments.place() };
@@ -300,15 +295,5 @@ export class Wal {
     this.#settings.onSyncFailure(error);
     this.#settings.onStateChange();
     return error;
-  }
-
-  #startTimer(): void {
-    const ignore = () => {
-      // onSyncFailure has told it; nobody waits for this promise.
-    };
-    this.#timer = setInterval(() => {
-      this.#syncs.request().catch(ignore);
-    }, this.#settings.syncIntervalMs);
-    this.#timer.unref();
   }
 }

@@ -1,5 +1,5 @@
-// A file system in memory that forgets like a disk: what was not synced may be there after a power loss, or not, page
-// by page and name by name. Operations can be made to fail.
+// A file system in memory that forgets like a disk: what was not synced may be there after a power loss, or
+// not, page by page and name by name. Operations can be made to fail.
 
 import type { FileHandle, FileSystem, OpenMode } from '../../src/io/file-system.ts';
 import type { SeededRandom } from './random.ts';

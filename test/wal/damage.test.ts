@@ -1,5 +1,5 @@
-// Every byte of a small WAL flipped and every length of its files: nothing wrong is ever given out, and what is not given
-// out is named exactly.
+// Every byte of a small WAL flipped and every length of its files: nothing wrong is ever given out, and what
+// is not given out is named exactly.
 
 import { beforeAll, describe, expect, test } from 'bun:test';
 import { segmentsAmong } from '../../src/wal/format.ts';

@@ -20,7 +20,7 @@ function fill(wal: Awaited<ReturnType<typeof open>>, blocks: KnownBlock[]): unkn
   return null;
 }
 
-test('a full disk shows when a segment is made, appends go on into the room that is there, and resume by themselves', async () => {
+test('a full disk shows when a segment is made; appends use the room that is there, and resume', async () => {
   const fileSystem = new MemoryFileSystem();
   let changes = 0;
   const wal = await open(fileSystem, { onStateChange: () => changes++ });

@@ -1,5 +1,6 @@
-// Random histories against a model: appends, groups, syncs that fail, trims, orderly stops, kills and power losses. What
-// was acknowledged must be there afterwards, whole and once; what was not may be cut, but only from the end.
+// Random histories against a model: appends, groups, syncs that fail, trims, orderly stops, kills and power
+// losses. What was acknowledged must be there afterwards, whole and once; what was not may be cut, but only
+// from the end.
 
 import { expect, test } from 'bun:test';
 import type { WalSyncError } from '../../src/wal/errors.ts';
@@ -98,8 +99,8 @@ class History {
   }
 
   /**
-   * The block that recovery found. A power loss may undo the removal of void blocks; then nothing that was written
-   * after them counts.
+   * The block that recovery found. A power loss may undo the removal of void blocks; then nothing that was
+   * written after them counts.
    */
   #remember(lsn: bigint): Known {
     const known = this.blocks.find((block) => block.lsn === lsn);

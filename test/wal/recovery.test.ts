@@ -152,7 +152,7 @@ test('damage in what was durable is kept, reported with its LSNs, and the rest i
   expect(read).toEqual([...blocks.filter(({ lsn }) => lsn < damages[0]!.firstLsn), added]);
 });
 
-test('a prepared segment of an earlier run is used when it is whole and zero, and thrown away otherwise', async () => {
+test('a prepared segment of an earlier run is used only when it is whole and zero', async () => {
   for (const rest of [new Uint8Array(4096), new Uint8Array(4096).fill(1, 4000), new Uint8Array(100)]) {
     const { fileSystem, blocks } = await filled();
     fileSystem.put(`${DIR}/next.ready`, rest);

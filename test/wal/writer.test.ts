@@ -164,7 +164,7 @@ test('LSNs that were delivered are not used again, whatever a crash took', async
   expect(verifyWal(fileSystem, DIR).damaged).toEqual([]);
 });
 
-test('policy interval and none: written is durable at once, syncs come by themselves or not at all', async () => {
+test('policy interval and none: written is durable, syncs come by themselves or not at all', async () => {
   for (const syncPolicy of ['interval', 'none'] as const) {
     const fileSystem = new MemoryFileSystem();
     let syncs = 0;
