@@ -137,8 +137,8 @@ async function openDatagramListener(
     );
     if (receiveBufferBytes !== null && receiveBufferBytes < askedBytes) {
       logger.warn(
-        `${address}: ${askedBytes} bytes of receive buffer were asked for, ${receiveBufferBytes} granted: bursts ` +
-          `may be lost; raise the limit with: sysctl -w net.core.rmem_max=${askedBytes}`,
+        `${address}: ${askedBytes} bytes of receive buffer were asked for, ${receiveBufferBytes} granted: ` +
+          `bursts may be lost; raise the limit with: sysctl -w net.core.rmem_max=${askedBytes}`,
       );
     }
   }
