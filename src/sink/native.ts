@@ -54,7 +54,8 @@ export function createNativeEncoder(model: TopicModel, serverTypes: readonly str
 /** Type name in the header for a column of this type. */
 export function nativeType(type: string): string {
   const wrapped = /^(LowCardinality|Nullable|Array)\((.*)\)$/.exec(type);
-  if (wrapped === null) return type;
+  // Revision 0 does not know the time zone of DateTime; that of DateTime64 it keeps.
+  if (wrapped === null) return type.replace(/^DateTime\('.*'\)$/, 'DateTime');
   const inner = nativeType(wrapped[2]!);
   return wrapped[1] === 'LowCardinality' ? inner : `${wrapped[1]}(${inner})`;
 }

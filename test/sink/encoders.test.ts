@@ -4,16 +4,19 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import type { Row } from '../../src/schema/build-frame.ts';
 import type { ColumnModel, TopicModel } from '../../src/schema/model.ts';
-import { topics } from '../../src/schema/registry.ts';
+import { topics as ownTopics } from '../../src/schema/registry.ts';
 import { createByteSink, writtenBytes } from '../../src/sink/byte-sink.ts';
 import { type Capabilities, probeCapabilities } from '../../src/sink/capabilities.ts';
 import type { BlockSlice, InsertFormat } from '../../src/sink/group-encoder.ts';
 import { quoteName, quoteString, tableColumns } from '../../src/sink/table-columns.ts';
 import { ensureTable, insertSettings, planTable, type TablePlan } from '../../src/sink/table-plan.ts';
+import { allTypes } from '../support/all-types.ts';
 import { type SeededRandom, seededRandom } from '../support/random.ts';
 import { answerBytes, type RunningServer, serverKinds } from './servers.ts';
 import { blockOf, RECORDER, randomRow, STREAMS } from './wal-fixture.ts';
 
+/** The program's topics, and one with every kind of field that a schema can have. */
+const topics = [...ownTopics, allTypes.model];
 const FORMATS: InsertFormat[] = ['RowBinary', 'Native'];
 const WAL_ID = 0xfedc_ba98_7654_3210n;
 const NOW_NS = BigInt(Date.now()) * 1_000_000n;
@@ -84,23 +87,27 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
         });
       }
 
-      test(`${model.topic}: the engine writes rows of SQL text as we do`, async () => {
-        const plan = await planFor(model, 'sql_text');
-        const random = seededRandom(`${kind.name} ${model.topic} text`);
-        const rows = Array.from({ length: 20 }, () => plainRow(model, random));
-        const ingestTs = (row: number) => NOW_NS + BigInt(row) * 1_000_003n;
-        const tuples = rows.map((row, index) =>
-          sqlTuple(model, row, index, ingestTs(index), kind.name === '18.16'),
-        );
-        const insert = plan.insertSql('RowBinary').replace('FORMAT RowBinary', 'VALUES ');
-        await answerBytes(server.url, insert + tuples.join(', '));
-        const slices = [{ view: blockOf(model, rows, ingestTs), lsn: 0n, fromRow: 0, toRow: rows.length }];
-        for (const format of FORMATS) {
-          expect(await answerBytes(server.url, selectSql(plan, format))).toEqual(
-            encode(plan, format, slices),
+      // SQL text is made for the types that the program's own topics use.
+      test.skipIf(model === allTypes.model)(
+        `${model.topic}: the engine writes rows of SQL text as we do`,
+        async () => {
+          const plan = await planFor(model, 'sql_text');
+          const random = seededRandom(`${kind.name} ${model.topic} text`);
+          const rows = Array.from({ length: 20 }, () => plainRow(model, random));
+          const ingestTs = (row: number) => NOW_NS + BigInt(row) * 1_000_003n;
+          const tuples = rows.map((row, index) =>
+            sqlTuple(model, row, index, ingestTs(index), kind.name === '18.16'),
           );
-        }
-      });
+          const insert = plan.insertSql('RowBinary').replace('FORMAT RowBinary', 'VALUES ');
+          await answerBytes(server.url, insert + tuples.join(', '));
+          const slices = [{ view: blockOf(model, rows, ingestTs), lsn: 0n, fromRow: 0, toRow: rows.length }];
+          for (const format of FORMATS) {
+            expect(await answerBytes(server.url, selectSql(plan, format))).toEqual(
+              encode(plan, format, slices),
+            );
+          }
+        },
+      );
     }
 
     test('codes outside an enumeration are stored and shown as numbers', async () => {

@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { realFileSystem } from '../../src/io/real-file-system.ts';
-import type { TopicModel } from '../../src/schema/model.ts';
+import { readTopicModel, type TopicModel } from '../../src/schema/model.ts';
 import { topicByName, topics } from '../../src/schema/registry.ts';
 import type { InsertRequest, SinkClient } from '../../src/sink/clickhouse-client.ts';
 import { listDeadLetters } from '../../src/sink/dead-letter.ts';
@@ -14,6 +14,7 @@ import { createWorkerFlusher } from '../../src/sink/flusher-client.ts';
 import type { FlusherConfig, FlusherEvent } from '../../src/sink/flusher-types.ts';
 import { ServerError } from '../../src/sink/server-error.ts';
 import { seededRandom } from '../support/random.ts';
+import { compileSchema, hasFlatc, topicSchema } from '../support/schemas.ts';
 import { clientOf, type RunningServer, serverKinds, TIMEOUT_MS } from './servers.ts';
 import { randomRow, type WalContent, writeWal } from './wal-fixture.ts';
 
@@ -211,6 +212,21 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
       const body = realFileSystem.readFile(join(walDir, 'dead-letter', letter!.bodyFile));
       await server.client.insert({ sql: letter!.sql, body, queryId: crypto.randomUUID(), settings: {} });
       expect(await counts(gaps)).toEqual({ rows: 10, lsns: 10 });
+    });
+
+    test.skipIf(!hasFlatc)('rows of an older schema, and of a topic that is gone, arrive too', async () => {
+      const older = readTopicModel(compileSchema(topicSchema('a: string; b: int = null;')));
+      const newer = readTopicModel(
+        compileSchema(topicSchema('a: string; b: int = null; c: [long]; d: double;')),
+      );
+      await writeWal(walDir, [older, gaps], [content(older, 10), content(gaps, 4)]);
+      await writeWal(walDir, [newer], [content(newer, 6)]);
+      const { result } = await runAll([newer]);
+      expect(result).toEqual({ complete: true, left: [] });
+      expect(await counts(newer)).toEqual({ rows: 16, lsns: 16 });
+      expect(await counts(gaps)).toEqual({ rows: 4, lsns: 4 });
+      // One schema a group: the older rows are a part of their own.
+      expect((await partSizes(newer)).map((part) => Number(part.rows))).toEqual([10, 6]);
     });
 
     test('a drain that runs out of time says what is left', async () => {
