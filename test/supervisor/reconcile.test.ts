@@ -235,7 +235,9 @@ describe('reconcile', () => {
     await wal.close();
     expect(await compare()).toMatchObject({ matches: true, logged: total, inserted: total });
 
-    const segment = readdirSync(walDir).find((name) => name.endsWith('.wal'))!;
+    const segment = readdirSync(walDir)
+      .sort()
+      .find((name) => name.endsWith('.wal'))!; // the last holds no rows
     const file = realFileSystem.open(join(walDir, segment), 'write');
     const size = file.sizeBytes();
     file.write(new Uint8Array([0xff]), size - 200); // within the last record's payload
