@@ -1,5 +1,6 @@
 // Sums over market data in ClickHouse, in the notation of the independent script: by feed, topic and kind.
 
+import { expect } from 'bun:test';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { sql } from '../support/recorder-process.ts';
@@ -11,6 +12,9 @@ const KINDS = ['unknown', 'tick', 'quote', 'depth', 'snapshot'];
 
 export const FEEDS = ['lean', 'binance', 'lobster'] as const;
 export type Feed = (typeof FEEDS)[number];
+
+/** Rows that the files make. */
+export const MARKET_DATA_ROWS: Record<Feed, number> = { lean: 701_984, binance: 135_203, lobster: 2157 };
 
 /** Decimal texts by name; see independent-sums.py. */
 export type Sums = Record<string, string>;
@@ -26,13 +30,19 @@ export function hasMarketData(): boolean {
   return found;
 }
 
+const computed = new Map<Feed, Record<string, Sums>>();
+
 /** Sums of all files of a feed, computed by the script that shares no code with the project. */
-export function independentSums(feed: Feed): Record<string, Sums> {
+function independentSums(feed: Feed): Record<string, Sums> {
+  const known = computed.get(feed);
+  if (known !== undefined) return known;
   const script = Bun.spawnSync([PYTHON, SCRIPT, feed, join(MARKET_DATA_DIR, feed)]);
   if (script.exitCode !== 0) throw new Error(script.stderr.toString());
   // Times have more digits than a JSON number holds.
   const exact = script.stdout.toString().replaceAll(/: (\d+)/g, ': "$1"');
-  return (JSON.parse(exact) as { total: Record<string, Sums> }).total;
+  const { total } = JSON.parse(exact) as { total: Record<string, Sums> };
+  computed.set(feed, total);
+  return total;
 }
 
 /** Decimal text as the script writes it: without trailing zeros. */
@@ -52,7 +62,7 @@ async function isInteger(url: string, table: string, column: string): Promise<bo
 }
 
 /** Sums of everything that one source has sent, by "topic/kind" for market data and by topic for the rest. */
-export async function storedSums(url: string, source: string): Promise<Record<string, Sums>> {
+async function storedSums(url: string, source: string): Promise<Record<string, Sums>> {
   const sums: Record<string, Sums> = {};
   const where = `WHERE source = '${source}'`;
   const timesOf = async (table: string, column: string) => {
@@ -111,4 +121,20 @@ export async function storedSums(url: string, source: string): Promise<Record<st
     };
   }
   return sums;
+}
+
+/** Fails unless ClickHouse has the rows of all files, as sources `feed-<feed>`, with all sums of the files. */
+export async function expectSumsOfFiles(url: string): Promise<void> {
+  for (const feed of FEEDS) {
+    const fromFiles = independentSums(feed);
+    const stored = await storedSums(url, `feed-${feed}`);
+    const kindsOf = (sums: object) => Object.keys(sums).filter((key) => key.startsWith('market_data/'));
+    expect(kindsOf(stored).sort()).toEqual(kindsOf(fromFiles).sort());
+    let rows = 0;
+    for (const [key, sums] of Object.entries(stored)) {
+      expect({ feed, key, ...fromFiles[key] }).toMatchObject({ feed, key, ...sums });
+      rows += Number(sums['rows']);
+    }
+    expect({ feed, rows }).toEqual({ feed, rows: MARKET_DATA_ROWS[feed] });
+  }
 }

@@ -12,25 +12,14 @@ import {
   temporaryHome,
 } from '../support/recorder-process.ts';
 import {
+  expectSumsOfFiles,
   FEEDS,
-  type Feed,
   hasMarketData,
-  independentSums,
   MARKET_DATA_DIR,
-  type Sums,
-  storedSums,
+  MARKET_DATA_ROWS as ROWS,
 } from './market-data-sums.ts';
 
 const available = hasMarketData();
-const expected = new Map<Feed, Record<string, Sums>>();
-function sumsOf(feed: Feed): Record<string, Sums> {
-  const known = expected.get(feed) ?? independentSums(feed);
-  expected.set(feed, known);
-  return known;
-}
-
-const ROWS = { lean: 701_984, binance: 135_203, lobster: 2157 };
-
 /** Plays all files into a recorder that delivers to `flags`, and compares every count and sum. */
 async function playAll(flags: readonly string[], serverUrl: string | null): Promise<void> {
   using home = temporaryHome();
@@ -66,21 +55,7 @@ async function playAll(flags: readonly string[], serverUrl: string | null): Prom
       expect(counts).toMatchObject({ received: counts.logged, inserted: counts.logged, ...nothingWrong });
     }
     expect(code).toBe(0);
-    for (const feed of FEEDS) {
-      const fromFiles = sumsOf(feed);
-      const stored = await storedSums(url, `feed-${feed}`);
-      const kinds = Object.keys(fromFiles).filter((key) => key.startsWith('market_data/'));
-      expect(
-        Object.keys(stored)
-          .filter((key) => key.startsWith('market_data/'))
-          .sort(),
-      ).toEqual(kinds.sort());
-      for (const [key, sums] of Object.entries(stored)) {
-        expect({ feed, key, ...fromFiles[key] }).toMatchObject({ feed, key, ...sums });
-      }
-      const rowsOf = (key: string) => Number(stored[key]?.['rows'] ?? 0);
-      expect(Object.keys(stored).reduce((sum, key) => sum + rowsOf(key), 0)).toBe(ROWS[feed]);
-    }
+    await expectSumsOfFiles(url);
     const ended = await recorder.end('SIGTERM');
     expect(ended.code).toBe(0);
     expect(recorder.log()).toContain('stopped, nothing left to deliver');
