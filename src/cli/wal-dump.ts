@@ -1,17 +1,15 @@
 // Rows of a WAL as text: JSON lines (one object a row, topic first) or CSV (one topic, with a header line).
 
-import { once } from 'node:events';
 import { stringify } from 'csv-stringify/sync';
 import { openBlock } from '../columns/block-codec.ts';
 import { rowAt } from '../columns/block-rows.ts';
 import { RecorderError } from '../errors.ts';
-import type { FileSystem } from '../io/file-system.ts';
+import { errorCode, type FileSystem } from '../io/file-system.ts';
 import { provenanceColumns, readTopicModel, type TopicModel } from '../schema/model.ts';
 import { type CursorDamage, createCursor, type WalBlock } from '../wal/cursor.ts';
 import { openHorizon } from '../wal/horizon.ts';
 import { ownerState, readLock } from '../wal/lock.ts';
 import { readableEndLsn } from '../wal/segment-list.ts';
-import { toJson } from './options.ts';
 
 /** Flags of `wal dump` as typed. */
 export interface DumpOptions {
@@ -74,12 +72,20 @@ function endOf(fileSystem: FileSystem, dir: string): bigint {
   return durable !== null && durable > readable ? durable : readable;
 }
 
-/** Writes to standard output with its back-pressure; false when nobody reads any more. */
+/**
+ * Writes to standard output with its back-pressure; false when nobody reads any more (`| head`), which is no
+ * error.
+ */
 async function write(text: string): Promise<boolean> {
-  if (process.stdout.destroyed) return false;
-  if (process.stdout.write(text)) return true;
-  await Promise.race([once(process.stdout, 'drain'), once(process.stdout, 'close')]);
-  return !process.stdout.destroyed;
+  try {
+    await new Promise<void>((resolve, reject) => {
+      process.stdout.write(text, (error) => (error ? reject(error) : resolve()));
+    });
+    return true;
+  } catch (error) {
+    if (errorCode(error) === 'EPIPE') return false;
+    throw error;
+  }
 }
 
 const csvCell = (value: unknown) => (Array.isArray(value) ? JSON.stringify(value) : value);
@@ -101,7 +107,7 @@ class DumpWriter {
     const rows: Record<string, unknown>[] = [];
     for (let index = start; index < end; index++) rows.push(rowAt(view, index, origin));
     if (this.#format === 'csv') return this.#csv(model, rows);
-    return rows.map((row) => `${toJson({ topic: model.topic, ...row })}\n`).join('');
+    return rows.map((row) => `${JSON.stringify({ topic: model.topic, ...row })}\n`).join('');
   }
 
   #csv(model: TopicModel, rows: Record<string, unknown>[]): string {
@@ -142,8 +148,8 @@ export async function dumpWal(
   };
   const { fromLsn, topic } = request;
   const cursor = createCursor({ fileSystem, dir, durableLsn: () => readableEnd, fromLsn, topic, onDamage });
-  // A reader that has had enough (`| head`) is no error.
-  process.stdout.on('error', () => process.stdout.destroy());
+  // The callback of each write has the error too.
+  process.stdout.on('error', () => undefined);
   const writer = new DumpWriter(request.format);
   try {
     while (summary.rows < request.limit && cursor.lsn < stopLsn) {

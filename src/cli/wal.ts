@@ -69,6 +69,7 @@ function listWal(fileSystem: FileSystem, dir: string, json: boolean): void {
   }
   const table = new Table({
     head: ['segment', 'first LSN', 'end LSN', 'blocks', 'rows', 'used', 'size', 'made', 'rows by topic'],
+    style: { head: [], border: [] },
   });
   for (const segment of facts) {
     const topics = Object.entries(segment.topics).map(([topic, count]) => `${topic} ${count}`);
