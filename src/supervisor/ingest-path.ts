@@ -15,7 +15,7 @@ import { realFileSystem } from '../io/real-file-system.ts';
 import { limits } from '../limits.ts';
 import type { Logger } from '../log.ts';
 import { NO_STREAM } from '../net/frame-sink.ts';
-import { type StreamCapture, type StreamPosition, StreamTable } from '../net/session.ts';
+import { type StreamCapture, StreamTable } from '../net/session.ts';
 import { createExtractor, type Extract } from '../schema/extractor.ts';
 import { createGeneric } from '../schema/generic.ts';
 import type { TopicModel } from '../schema/model.ts';
@@ -25,10 +25,9 @@ import type { Wal } from '../wal/writer.ts';
 import { createGapRecorder } from './gap-rows.ts';
 import { GroupCommit } from './group-commit.ts';
 import { Ingest, type RefusedFrame } from './ingest.ts';
-import { Quarantine, readQuarantineIndex } from './quarantine.ts';
-import { advanceOverRefused } from './quarantine-positions.ts';
+import { Quarantine } from './quarantine.ts';
+import { recoverStreams } from './recovered-streams.ts';
 import { logRecovery } from './recovery-log.ts';
-import { StreamRecovery } from './stream-recovery.ts';
 
 /** The stream producers, as far as this half has to do with them. */
 export interface Producers {
@@ -52,7 +51,7 @@ export async function openIngestPath(
   logger: Logger,
 ): Promise<IngestPath> {
   const streams = new StreamTable(limits.rememberedSessions);
-  const recovery = new StreamRecovery(new Set(datagramSources));
+  const recovered = recoverStreams(realFileSystem, config.walDir, datagramSources);
   let path: IngestPath | null = null;
   const wal = await openWal({
     dir: config.walDir,
@@ -61,15 +60,13 @@ export async function openIngestPath(
     segmentSizeBytes: config.walSegmentBytes,
     syncPolicy: config.walSync,
     syncIntervalMs: config.walSyncIntervalMs,
-    streamsSnapshot: () => streams.snapshot().map(toWalPosition),
-    onRecoveredStreams: (positions) => recovery.streams(positions),
-    onRecoveredBlock: (header, payload, topic) => recovery.block(header, payload, topic),
+    ...recovered.walOptions,
     onStateChange: () => path?.commit.request(),
     onSyncFailure: (error) => logger.error({ code: error.code }, error.message),
   });
   logRecovery(logger, config.walDir, wal.recovery);
-  const refused = readQuarantineIndex(config.walDir, realFileSystem);
-  streams.restore(advanceOverRefused(recovery.positions(), refused));
+  streams.restore(recovered.positions());
+  recovered.follow(() => streams.snapshot());
   path = new IngestPath(config, wal, streams, new Set(datagramSources), logger);
   return path;
 }
@@ -185,8 +182,4 @@ export class IngestPath {
 
 function createGenericExtract(model: TopicModel): Extract {
   return createGeneric(model, generatedClassOf(model));
-}
-
-function toWalPosition({ source, session, lastSeq }: StreamPosition) {
-  return { source: Buffer.from(source), session: Buffer.from(session), lastSeq: BigInt(lastSeq) };
 }
