@@ -12,7 +12,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { type EmbeddedServer, startEmbedded } from '../clickhouse/child.ts';
 import { RecorderError } from '../errors.ts';
 import { realFileSystem } from '../io/real-file-system.ts';
-import { ownCommand } from '../own-command.ts';
+import { ownCommand } from '../own-program.ts';
 import { connectClickHouse, type SqlClient } from '../sink/clickhouse-client.ts';
 import { type ReconcileReport, reconcile } from '../supervisor/reconcile.ts';
 import { startProgress } from './demo-progress.ts';

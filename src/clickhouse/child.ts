@@ -6,7 +6,7 @@
 //   that a server that cannot run is reported and not started for ever.
 
 import { RecorderError } from '../errors.ts';
-import { ownCommand } from '../own-command.ts';
+import { ownCommand } from '../own-program.ts';
 
 /** What startEmbedded needs. */
 export interface EmbeddedOptions {

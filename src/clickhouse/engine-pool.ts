@@ -3,6 +3,7 @@
 
 import { mkdirSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { workerEntry } from '../own-program.ts';
 import {
   type Connection,
   closeConnection,
@@ -14,12 +15,6 @@ import {
 } from './engine.ts';
 import type { EngineAnswer, EngineRequest } from './engine-worker.ts';
 import { type Chdb, findLibrary, loadLibrary } from './library.ts';
-
-// In a compiled program every module is one file at the root, and worker entry points lie beside it by their
-// path under src/.
-const WORKER = import.meta.url.includes('/$bunfs/')
-  ? './clickhouse/engine-worker.ts'
-  : new URL('./engine-worker.ts', import.meta.url).href;
 
 interface Job {
   statement: EngineStatement;
@@ -84,7 +79,7 @@ export class EnginePool {
   }
 
   #makeWorker(): Worker {
-    const worker = new Worker(WORKER);
+    const worker = new Worker(workerEntry('clickhouse/engine-worker.ts'));
     worker.onmessage = (event: MessageEvent<EngineAnswer>) => {
       const job = this.#running.get(worker);
       this.#running.delete(worker);

@@ -1,5 +1,6 @@
 // The flusher's Worker as seen from the thread that owns it: the same interface as the flusher itself.
 
+import { workerEntry } from '../own-program.ts';
 import type { TopicModel } from '../schema/model.ts';
 import type { Flusher } from './flusher.ts';
 import type { DrainResult, FlusherConfig, FlusherEvent, FlusherStats } from './flusher-types.ts';
@@ -26,7 +27,7 @@ export interface WorkerFlusherOptions {
  * reported as `failed`; drain and stop then resolve at once.
  */
 export function createWorkerFlusher({ config, topics, report }: WorkerFlusherOptions): Flusher {
-  const worker = new Worker(new URL('./flusher-worker.ts', import.meta.url).href);
+  const worker = new Worker(workerEntry('sink/flusher-worker.ts'));
   let stats: FlusherStats = { topics: [], durableLsn: 0n };
   let dead = false;
   let settle: ((result: DrainResult) => void) | null = null;
