@@ -24,6 +24,8 @@ export interface FlusherConfig {
 /** What the flusher says while it runs. */
 export type FlusherEvent =
   | { kind: 'connected'; url: string; version: string; deduplicationTokens: boolean }
+  /** Another flusher delivers this WAL; this one begins when that one ends. */
+  | { kind: 'waiting'; message: string }
   /** An attempt failed; `topic` is null while connecting. Sent for every attempt. */
   | {
       kind: 'retry';

@@ -21,6 +21,7 @@ self.onmessage = async ({ data: command }: MessageEvent<FlusherCommand>) => {
         config: command.config,
         topics: command.schemas.map(readTopicModel),
         report: (event) => send({ kind: 'event', event }),
+        whenLocked: 'wait',
       });
       flusher.start();
       statsTimer = setInterval(() => send({ kind: 'stats', stats: flusher!.stats() }), STATS_INTERVAL_MS);

@@ -18,12 +18,13 @@ import { readTopicModel, type TopicModel } from '../schema/model.ts';
 import type { CursorDamage } from '../wal/cursor.ts';
 import { segmentsAmong } from '../wal/format.ts';
 import { type Horizon, openHorizon } from '../wal/horizon.ts';
-import { acquireLock, LOCK_FILE, readLock, type WalLock } from '../wal/lock.ts';
+import type { WalLock } from '../wal/lock.ts';
 import { openSegmentFile } from '../wal/segment-file.ts';
 import { countBacklog } from './backlog.ts';
 import { type Capabilities, probeCapabilities } from './capabilities.ts';
 import { connectClickHouse, type SinkClient } from './clickhouse-client.ts';
-import { type FlushLog, openFlushLog } from './flush-log.ts';
+import { type FlushLog, openFlushLog, readFlushLog } from './flush-log.ts';
+import { lockFlusher, lockFlusherWhenFree } from './flusher-lock.ts';
 import type { DrainResult, FlusherConfig, FlusherEvent, FlusherStats } from './flusher-types.ts';
 import { pause, untilDone } from './retry.ts';
 import { ServerError } from './server-error.ts';
@@ -36,6 +37,8 @@ export interface FlusherOptions {
   /** Topics whose tables are made and that are delivered. */
   topics: readonly TopicModel[];
   report: (event: FlusherEvent) => void;
+  /** While another flusher delivers this WAL: wait for its end, or fail (default). */
+  whenLocked?: 'wait' | 'fail';
   fileSystem?: FileSystem;
   /** Makes a client; called once for each topic, so that topics choose their servers alone. */
   connect?: () => SinkClient;
@@ -106,7 +109,8 @@ class WalFlusher implements Flusher {
     try {
       this.#horizon = await this.#waitForHorizon();
       if (this.#horizon === null) return;
-      lock = lockFlusher(this.#fileSystem, config.walDir);
+      lock = await this.#lock();
+      if (lock === null) return;
       log = openFlushLog(this.#fileSystem, config.walDir, this.#horizon.walId);
       this.#flushers = this.#makeFlushers(log, this.#horizon);
       if (this.#draining) for (const flusher of this.#flushers) flusher.drain();
@@ -119,6 +123,14 @@ class WalFlusher implements Flusher {
       lock?.release();
       await Promise.all(this.#clients.map((client) => client.close()));
     }
+  }
+
+  async #lock(): Promise<WalLock | null> {
+    const { config, report, whenLocked } = this.#options;
+    if (whenLocked !== 'wait') return lockFlusher(this.#fileSystem, config.walDir);
+    const onWait = (error: RecorderError) => report({ kind: 'waiting', message: error.message });
+    const isOver = () => this.#draining;
+    return await lockFlusherWhenFree(this.#fileSystem, config.walDir, this.#abort.signal, isOver, onWait);
   }
 
   #makeFlushers(log: FlushLog, { durableLsn }: Horizon): TopicFlusher[] {
@@ -202,10 +214,20 @@ class WalFlusher implements Flusher {
     return capabilities;
   }
 
+  /** By topic; of a flusher that never began, what the flush log says. */
+  #deliveredLsns(): Map<string, bigint> {
+    if (this.#flushers.length > 0) {
+      return new Map(this.stats().topics.map((stats) => [stats.topic, stats.deliveredLsn]));
+    }
+    const { config, topics } = this.#options;
+    const log = readFlushLog(this.#fileSystem, config.walDir);
+    return new Map(topics.map(({ topic }) => [topic, log?.progress.get(topic)?.nextLsn ?? 0n]));
+  }
+
   #rowsLeft(): DrainResult {
     const horizon = this.#horizon;
     if (horizon === null) return { complete: true, left: [] };
-    const delivered = new Map(this.stats().topics.map((stats) => [stats.topic, stats.deliveredLsn]));
+    const delivered = this.#deliveredLsns();
     let leastLsn = horizon.durableLsn();
     for (const lsn of delivered.values()) if (lsn < leastLsn) leastLsn = lsn;
     const fromLsn = (topic: string) => delivered.get(topic) ?? null;
@@ -214,16 +236,4 @@ class WalFlusher implements Flusher {
     const left = [...counts].map(([topic, rows]) => ({ topic, rows }));
     return { complete: left.length === 0 && delivered.size >= this.#options.topics.length, left };
   }
-}
-
-/**
- * One flusher at a time: `<walDir>/flusher/lock`, the WAL's own being held by the recorder.
- * @throws WalLockedError that names the holder
- */
-function lockFlusher(fileSystem: FileSystem, walDir: string): WalLock {
-  const directory = `${walDir}/flusher`;
-  fileSystem.mkdir(directory);
-  // This process's own lock is that of a Worker that died: a living one would have been stopped first.
-  if (readLock(fileSystem, directory)?.pid === process.pid) fileSystem.unlink(`${directory}/${LOCK_FILE}`);
-  return acquireLock(fileSystem, directory);
 }

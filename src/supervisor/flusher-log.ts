@@ -17,6 +17,9 @@ export function logFlusherEvent(logger: Logger, event: FlusherEvent): void {
         );
       }
       return;
+    case 'waiting':
+      logger.warn(`${event.message}; this process waits for its end`);
+      return;
     case 'retry':
       if (isWorthALine(event.attempt)) {
         const { topic, outcome, attempt, message, waitMs } = event;
