@@ -91,6 +91,8 @@ class WalFlusher implements Flusher {
   async drain(timeoutMs: number): Promise<DrainResult> {
     this.#draining = true;
     for (const flusher of this.#flushers) flusher.drain();
+    // Nothing to deliver: a server that does not answer need not be waited for.
+    if (this.#flushers.length > 0 && this.#rowsLeft().complete) this.#abort.abort();
     const timer = setTimeout(() => this.#abort.abort(), timeoutMs);
     await this.#running;
     clearTimeout(timer);

@@ -11,7 +11,9 @@ export interface CuttingProxy {
   close(): void;
 }
 
-/** Starts a proxy to `target`; every connection is cut after a random number of bytes in a random direction. */
+/**
+ * Starts a proxy to `target`; every connection is cut after a random number of bytes in a random direction.
+ */
 export function startCuttingProxy(target: string, random: SeededRandom): Promise<CuttingProxy> {
   const { hostname, port } = new URL(target);
   const sockets = new Set<Socket>();

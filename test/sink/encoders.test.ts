@@ -88,26 +88,24 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
       }
 
       // SQL text is made for the types that the program's own topics use.
-      test.skipIf(model === allTypes.model)(
-        `${model.topic}: the engine writes rows of SQL text as we do`,
-        async () => {
-          const plan = await planFor(model, 'sql_text');
-          const random = seededRandom(`${kind.name} ${model.topic} text`);
-          const rows = Array.from({ length: 20 }, () => plainRow(model, random));
-          const ingestTs = (row: number) => NOW_NS + BigInt(row) * 1_000_003n;
-          const tuples = rows.map((row, index) =>
-            sqlTuple(model, row, index, ingestTs(index), kind.name === '18.16'),
+      if (model === allTypes.model) continue;
+      test(`${model.topic}: the engine writes rows of SQL text as we do`, async () => {
+        const plan = await planFor(model, 'sql_text');
+        const random = seededRandom(`${kind.name} ${model.topic} text`);
+        const rows = Array.from({ length: 20 }, () => plainRow(model, random));
+        const ingestTs = (row: number) => NOW_NS + BigInt(row) * 1_000_003n;
+        const tuples = rows.map((row, index) =>
+          sqlTuple(model, row, index, ingestTs(index), kind.name === '18.16'),
+        );
+        const insert = plan.insertSql('RowBinary').replace('FORMAT RowBinary', 'VALUES ');
+        await answerBytes(server.url, insert + tuples.join(', '));
+        const slices = [{ view: blockOf(model, rows, ingestTs), lsn: 0n, fromRow: 0, toRow: rows.length }];
+        for (const format of FORMATS) {
+          expect(await answerBytes(server.url, selectSql(plan, format))).toEqual(
+            encode(plan, format, slices),
           );
-          const insert = plan.insertSql('RowBinary').replace('FORMAT RowBinary', 'VALUES ');
-          await answerBytes(server.url, insert + tuples.join(', '));
-          const slices = [{ view: blockOf(model, rows, ingestTs), lsn: 0n, fromRow: 0, toRow: rows.length }];
-          for (const format of FORMATS) {
-            expect(await answerBytes(server.url, selectSql(plan, format))).toEqual(
-              encode(plan, format, slices),
-            );
-          }
-        },
-      );
+        }
+      });
     }
 
     test('codes outside an enumeration are stored and shown as numbers', async () => {

@@ -243,6 +243,15 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
       expect(events.some((event) => event.kind === 'retry' && event.outcome === 'unavailable')).toBe(true);
     });
 
+    test('a drain with nothing to deliver does not wait for a server that is down', async () => {
+      await writeWal(walDir, topics, []);
+      config.clickhouse = { ...config.clickhouse, urls: ['http://127.0.0.1:1'] };
+      const flusher = make([gaps]);
+      flusher.start();
+      await until(async () => events.some(({ kind }) => kind === 'retry'));
+      expect(await flusher.drain(1e9)).toEqual({ complete: true, left: [] });
+    });
+
     test('a server that is down is tried until another of the list answers', async () => {
       await writeWal(walDir, topics, [content(gaps, 30)]);
       config.clickhouse = { ...config.clickhouse, urls: ['http://127.0.0.1:1', server.url] };
