@@ -197,7 +197,8 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
         const client = clientOf(server.url);
         const insert = async (request: InsertRequest) => {
           const broken = request.sql.includes('`gaps`') && refusals-- > 0;
-          await client.insert(broken ? { ...request, body: request.body.subarray(1) } : request);
+          const sql = broken ? request.sql.replace('`line`', '`no_such_column`') : request.sql;
+          await client.insert({ ...request, sql });
         };
         return Object.create(client, { insert: { value: insert } }) as SinkClient;
       });
