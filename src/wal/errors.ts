@@ -33,8 +33,10 @@ export class WalWriteError extends RecorderError {
 }
 
 /**
- * A sync failed. Rows `firstLsn` to `lastLsn` (both included) were not durable and are void: they are never
- * delivered and their LSNs are never used again. `lastLsn < firstLsn` when no row was affected.
+ * A sync failed. Rows `firstLsn` to `lastLsn` (both included) are not durable, and no row will ever have
+ * these LSNs: they have been read back and are written again under new ones, which the next sync covers. When
+ * they cannot be read back the WAL is closed: what was not acknowledged has to be sent again. `lastLsn <
+ * firstLsn`: no row was affected.
  */
 export class WalSyncError extends RecorderError {
   readonly segment: string;

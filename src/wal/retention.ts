@@ -1,6 +1,7 @@
 import type { FileSystem } from '../io/file-system.ts';
 import { errorCode, replaceFile } from '../io/file-system.ts';
 import { segmentsAmong } from './format.ts';
+import { headerOf } from './segment-file.ts';
 
 /** File that says from which LSN on the WAL is kept, as JSON; without it the whole WAL must be there. */
 export const TRIM_FILE = 'trimmed.json';
@@ -17,9 +18,9 @@ export function readTrimmedLsn(fileSystem: FileSystem, dir: string): bigint {
 }
 
 /**
- * Removes the segments all of whose rows lie below `beforeLsn`, never the last two: were the last one void
- * after a failed sync, the other would still tell where the sessions stand. The new beginning is durable
- * before the first file goes. Returns the names of the removed files.
+ * Removes segments all of whose rows lie below `beforeLsn`: up to one that begins with a group, because
+ * recovery may have to begin there, and never the last two, of which a failed sync may void one. The new
+ * beginning is durable before the first file goes. Returns the names of the removed files.
  */
 export async function trimSegments(
   fileSystem: FileSystem,
@@ -27,8 +28,12 @@ export async function trimSegments(
   beforeLsn: bigint,
 ): Promise<string[]> {
   const segments = segmentsAmong(fileSystem.list(dir));
-  const holds = segments.findLastIndex((segment) => segment.baseLsn <= beforeLsn);
-  const kept = Math.min(holds, segments.length - 2);
+  const holds = Math.min(
+    segments.findLastIndex((segment) => segment.baseLsn <= beforeLsn),
+    segments.length - 2,
+  );
+  const beginsGroup = (baseLsn: bigint) => headerOf(fileSystem, dir, baseLsn)?.meta.groupEndLsn === baseLsn;
+  const kept = segments.findLastIndex(({ baseLsn }, index) => index <= holds && beginsGroup(baseLsn));
   const removed = segments.slice(0, Math.max(kept, 0));
   const first = segments[kept];
   if (removed.length === 0 || first === undefined) return [];

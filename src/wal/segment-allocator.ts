@@ -2,9 +2,9 @@
 // loop. So a full disk shows here and not in the middle of an append (holds on file systems that overwrite in
 // place).
 //
-// Life cycle of a file: `next.preparing` while it is written, then `next.ready`, then taken: header written, renamed
-// to its segment's name. A file that was made in a hurry is `next.urgent`. What a crash leaves of them is
-// removed at the next start, except a `next.ready` that is whole and all zero, which is used.
+// Life cycle of a file: `next.preparing` while it is written, then `next.ready`, then taken: header written,
+// renamed to its segment's name. A file that was made in a hurry is `next.urgent`. What a crash leaves of
+// them is removed at the next start, except a `next.ready` that is whole and all zero, which is used.
 
 import { errorCode, type FileHandle, type FileSystem } from '../io/file-system.ts';
 import { findNonZero } from './segment-file.ts';

@@ -21,6 +21,13 @@ export interface Place {
   chain: Chain;
 }
 
+/** The end of a group: what the log goes back to when what follows is void. */
+export interface Border {
+  lsn: bigint;
+  place: Place;
+  rows: readonly bigint[];
+}
+
 /** What a failed sync rejects with: the file or directory, and why. */
 export interface SegmentSyncFailure {
   failing: string;
@@ -61,6 +68,11 @@ export class SegmentStack {
   get roomSizeBytes(): number {
     const current = this.#current;
     return current === null ? 0 : current.sizeBytes - current.usedSizeBytes;
+  }
+
+  /** Segments with rows that may not be durable, by LSN. */
+  open(): readonly ActiveSegment[] {
+    return this.#segments;
   }
 
   /** The end of what was appended. */

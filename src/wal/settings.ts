@@ -1,5 +1,6 @@
 import type { FileSystem } from '../io/file-system.ts';
 import type { WalSyncError } from './errors.ts';
+import type { BlockFields } from './format.ts';
 import type { StreamPosition, WalTopic } from './segment-meta.ts';
 
 /**
@@ -7,6 +8,16 @@ import type { StreamPosition, WalTopic } from './segment-meta.ts';
  * `none`: durable means written; only open and close sync.
  */
 export type SyncPolicy = 'group' | 'interval' | 'none';
+
+/** A block to append. */
+export interface BlockAppend extends BlockFields {
+  /**
+   * Last block of those that become durable together; default true. With false, `endGroup` ends the group.
+   */
+  endsGroup?: boolean;
+  /** Writes exactly `payloadSizeBytes` bytes; `target` is 8-byte aligned and holds old bytes. */
+  encode(target: Uint8Array): void;
+}
 
 /** Settings of an open WAL; `openWal` has the defaults. */
 export interface WalSettings {

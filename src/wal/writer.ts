@@ -16,39 +16,20 @@
 import { assert } from '../errors.ts';
 import type { ActiveSegment, SegmentStart } from './active-segment.ts';
 import { WalClosedError, WalSyncError, WalWriteError } from './errors.ts';
-import {
-  type BlockFields,
-  checksum,
-  encodeRecordHeader,
-  RECORD_HEADER_SIZE_BYTES,
-  type RecordFields,
-} from './format.ts';
+import { checksum, encodeRecordHeader, RECORD_HEADER_SIZE_BYTES, type RecordFields } from './format.ts';
 import type { WritableHorizon } from './horizon.ts';
 import type { WalLock } from './lock.ts';
 import type { RecoveredState, RecoveryReport } from './recovery-report.ts';
+import { readBack } from './rescue.ts';
 import { trimSegments } from './retention.ts';
 import type { SegmentAllocator } from './segment-allocator.ts';
-import { type Place, SegmentStack, type SegmentSyncFailure } from './segment-stack.ts';
-import type { WalSettings } from './settings.ts';
+import { type Border, SegmentStack, type SegmentSyncFailure } from './segment-stack.ts';
+import type { BlockAppend, WalSettings } from './settings.ts';
+
+export type { BlockAppend } from './settings.ts';
+
 import { SharedRun } from './shared-run.ts';
 import { TopicCounts } from './topic-counts.ts';
-
-/** A block to append. */
-export interface BlockAppend extends BlockFields {
-  /**
-   * Last block of those that become durable together; default true. With false, `endGroup` ends the group.
-   */
-  endsGroup?: boolean;
-  /** Writes exactly `payloadSizeBytes` bytes; `target` is 8-byte aligned and holds old bytes. */
-  encode(target: Uint8Array): void;
-}
-
-/** The end of a group: what the log goes back to when what follows is void. */
-interface Border {
-  lsn: bigint;
-  place: Place;
-  rows: readonly bigint[];
-}
 
 export class Wal {
   readonly walId: bigint;
@@ -68,6 +49,8 @@ export class Wal {
   /** End of the last complete group, and whether blocks of the next one lie behind it. */
   #groupEnd: Border;
   #groupOpen = false;
+  /** Rows of a failed sync that have not been written again yet: nothing is appended before them. */
+  #rescued: BlockAppend[] = [];
   #durable: Border;
   #timer: ReturnType<typeof setInterval> | null = null;
   #closed: WalClosedError | null = null;
@@ -136,8 +119,16 @@ export class Wal {
   append(block: BlockAppend): bigint {
     if (this.#closed !== null) throw this.#closed;
     assert(block.payloadSizeBytes % 8 === 0 && block.rowCount > 0, 'block is empty or not padded');
-    const topic = this.#settings.topics[block.topicIndex];
-    assert(topic !== undefined, `topic ${block.topicIndex} was not given at open`);
+    assert(
+      block.topicIndex < this.#settings.topics.length,
+      `topic ${block.topicIndex} was not given at open`,
+    );
+    this.#writeRescued();
+    return this.#put(block);
+  }
+
+  #put(block: BlockAppend): bigint {
+    const topic = this.#settings.topics[block.topicIndex]!;
     const sizeBytes = RECORD_HEADER_SIZE_BYTES + block.payloadSizeBytes;
     const segment = this.#segments.withRoom(sizeBytes, () => this.#start());
     const record = this.#stage(sizeBytes);
@@ -215,6 +206,7 @@ export class Wal {
     if (this.#timer !== null) clearInterval(this.#timer);
     try {
       await this.#allocator.close();
+      this.#writeRescued();
       this.#segments.seal();
       await this.#syncs.request();
     } finally {
@@ -233,7 +225,8 @@ export class Wal {
       recorder: this.#settings.recorder,
       walId: this.walId,
       baseLsn: this.#nextLsn,
-      groupEndLsn: this.#groupOpen ? this.#groupEnd.lsn : this.#nextLsn,
+      // The streams' positions are ahead of the log while rows are rescued: recovery must not begin there.
+      groupEndLsn: this.#groupOpen || this.#rescued.length > 0 ? this.#groupEnd.lsn : this.#nextLsn,
       syncedLsn: this.#syncedLsn,
       topics: this.#counts.counted(),
       streams: this.#settings.streamsSnapshot(),
@@ -256,6 +249,7 @@ export class Wal {
   }
 
   async #syncFiles(): Promise<void> {
+    this.#writeRescued();
     const target = this.#groupEnd;
     try {
       await this.#segments.sync();
@@ -274,26 +268,33 @@ export class Wal {
   }
 
   /**
-   * Nothing past the last good sync may ever count: the rows are cut off, so that no reader takes them for
-   * durable when the horizon moves past them, and the log goes back to the border before them.
+   * The file is not trusted any more: all rows past the last good sync are cut off, so that no reader takes
+   * them for durable when the horizon moves past them, and written again behind the gap that they leave.
    */
   #syncFailed({ failing, cause }: SegmentSyncFailure): WalSyncError {
     const border = this.#durable;
     const error = new WalSyncError(failing, border.lsn, this.#nextLsn - 1n, cause);
     this.#lastRecord = null;
     try {
+      this.#rescued = [...readBack(this.#segments.open(), this.walId, border.lsn), ...this.#rescued];
       this.#segments.rollBack(border.place, border.lsn, this.#nextLsn);
     } catch (failure) {
-      this.#closed = new WalClosedError('rows of a failed sync cannot be cut off', failure);
+      this.#closed = new WalClosedError('rows of a failed sync are lost', failure);
     }
     this.#counts.restore(border.rows);
-    // The horizon stays until rows behind the void ones are durable: with them the header that tells of the
-    // gap is.
+    // The horizon stays until rows behind the gap are durable: with them the header that tells of it is.
     this.#durable = { ...border, place: this.#segments.place() };
     this.#groupEnd = this.#durable;
     this.#groupOpen = false;
     this.#settings.onSyncFailure(error);
     this.#settings.onStateChange();
     return error;
+  }
+
+  #writeRescued(): void {
+    for (let block = this.#rescued[0]; block !== undefined; block = this.#rescued[0]) {
+      this.#put(block);
+      this.#rescued.shift();
+    }
   }
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test';
-import { WalFullError, WalSyncError, WalWriteError } from '../../src/wal/errors.ts';
+import { WalClosedError, WalFullError, WalSyncError, WalWriteError } from '../../src/wal/errors.ts';
 import { segmentsAmong } from '../../src/wal/format.ts';
 import { verifyWal } from '../../src/wal/verify.ts';
 import { MemoryFileSystem } from '../support/memory-file-system.ts';
@@ -76,15 +76,17 @@ test('a failed write leaves nothing of the block, and the next append goes to a 
   expect(verifyWal(fileSystem, DIR).damaged).toEqual([]);
 });
 
-test('a failed sync is told with its rows, is not repeated, and its rows never come back', async () => {
+test('a failed sync is told, is not repeated, and its rows are written again elsewhere', async () => {
   for (const failing of ['.wal', DIR]) {
     const fileSystem = new MemoryFileSystem();
     const failures: WalSyncError[] = [];
     const wal = await open(fileSystem, { onSyncFailure: (error) => failures.push(error) });
     const kept = [appendRandom(wal, random)];
     await wal.sync();
-    const lost: KnownBlock[] = [];
-    for (let count = 0; count < 60; count++) lost.push(appendRandom(wal, random));
+    const pending: KnownBlock[] = [];
+    for (let count = 0; count < 60; count++) {
+      pending.push(appendRandom(wal, random, { endsGroup: count % 4 === 3 }));
+    }
     let attempts = 0;
     fileSystem.fault = (operation, path) => {
       if (!/^sync/.test(operation) || !path.endsWith(failing)) return null;
@@ -95,34 +97,62 @@ test('a failed sync is told with its rows, is not repeated, and its rows never c
     expect(first.status).toBe('rejected');
     expect(second).toMatchObject({ status: 'rejected', reason: failures[0]! });
     expect(attempts).toBe(1);
-    expect(failures).toMatchObject([{ firstLsn: lost[0]!.lsn, lastLsn: wal.nextLsn - 1n }]);
+    expect(failures).toMatchObject([{ firstLsn: pending[0]!.lsn, lastLsn: wal.nextLsn - 1n }]);
     expect(failures[0]).toBeInstanceOf(WalSyncError);
-    expect(wal.durableLsn).toBe(lost[0]!.lsn);
+    expect(wal.durableLsn).toBe(pending[0]!.lsn);
     fileSystem.fault = () => null;
+    let lsn = wal.nextLsn;
+    for (const block of pending) {
+      kept.push({ ...block, lsn });
+      lsn += BigInt(block.rowCount);
+    }
     kept.push(appendRandom(wal, random));
     expect((await wal.sync()).durableLsn).toBe(wal.nextLsn);
     expect(readAll(fileSystem)).toEqual({ blocks: kept, damages: [] });
     await wal.close();
-    expect(verifyWal(fileSystem, DIR)).toMatchObject({ damaged: [], blocks: 2 });
+    expect(verifyWal(fileSystem, DIR)).toMatchObject({ damaged: [], blocks: kept.length });
     expect(fileSystem.openFiles).toBe(0);
     await (await open(fileSystem)).close();
     expect(readAll(fileSystem)).toEqual({ blocks: kept, damages: [] });
   }
 });
 
-test('rows that were synced while their group was open are void with the group', async () => {
+test('rows of a failed sync that wait for room are the first to be written', async () => {
   const fileSystem = new MemoryFileSystem();
   const wal = await open(fileSystem);
-  appendRandom(wal, random, { endsGroup: false });
-  await wal.sync();
-  expect(wal.durableLsn).toBe(0n);
-  appendRandom(wal, random);
-  fileSystem.fault = (operation, path) => (operation === 'sync' && path.endsWith('.wal') ? 'EIO' : null);
-  expect(wal.sync()).rejects.toBeInstanceOf(WalSyncError);
-  await Bun.sleep(1);
+  const lost = appendRandom(wal, random);
+  fileSystem.fault = (operation, path) => {
+    if (operation === 'sync' && path.endsWith('.wal')) return 'EIO';
+    return operation === 'rename' ? 'ENOSPC' : null;
+  };
+  await wal.sync().catch(() => undefined);
+  expect(() => appendRandom(wal, random)).toThrow(WalWriteError);
+  await expect(wal.sync()).rejects.toBeInstanceOf(WalWriteError);
   fileSystem.fault = () => null;
-  const kept = appendRandom(wal, random);
+  const first = { ...lost, lsn: wal.nextLsn };
+  const second = appendRandom(wal, random);
   await wal.close();
-  expect(readAll(fileSystem, { fromLsn: kept.lsn })).toEqual({ blocks: [kept], damages: [] });
+  expect(readAll(fileSystem)).toEqual({ blocks: [first, second], damages: [] });
   expect(verifyWal(fileSystem, DIR).damaged).toEqual([]);
+});
+
+test('rows of a failed sync that cannot be read back close the WAL', async () => {
+  const fileSystem = new MemoryFileSystem();
+  const wal = await open(fileSystem);
+  const kept = appendRandom(wal, random);
+  await wal.sync();
+  appendRandom(wal, random, { payloadSizeBytes: 8, encode: (target) => target.fill(5) });
+  const path = `${DIR}/${segmentsAmong(fileSystem.list(DIR))[0]!.name}`;
+  fileSystem.fault = (operation, name) => {
+    if (operation !== 'sync' || !name.endsWith('.wal')) return null;
+    const file = fileSystem.open(path, 'write');
+    file.write(Uint8Array.of(6), fileSystem.readFile(path).lastIndexOf(5));
+    file.close();
+    return 'EIO';
+  };
+  await wal.sync().catch(() => undefined);
+  fileSystem.fault = () => null;
+  expect(() => appendRandom(wal, random)).toThrow(WalClosedError);
+  await expect(wal.sync()).rejects.toBeInstanceOf(WalClosedError);
+  expect(readAll(fileSystem)).toEqual({ blocks: [kept], damages: [] });
 });

@@ -26,6 +26,8 @@ class History {
   blocks: Known[] = [];
   /** Blocks of failed syncs since the last good one: their removal is not durable yet. */
   voided: Known[] = [];
+  /** Last blocks that wait to be written again. */
+  rescued = 0;
   ackedLsn = 0n;
   trimmedLsn = 0n;
   lastSeq = 0n;
@@ -76,12 +78,14 @@ class History {
     const known = appendRandom(this.wal, this.random, { endsGroup: this.random.int(0, 2) === 0, lastSeq });
     this.blocks.push({ ...known, lastSeq });
     this.lastSeq = lastSeq;
+    this.rescued = 0;
   }
 
   async #sync(): Promise<void> {
     this.failSyncs = this.random.int(0, 5) === 0;
     try {
       const { durableLsn } = await this.wal.sync();
+      this.rescued = 0;
       if (durableLsn > this.ackedLsn) this.voided = [];
       this.ackedLsn = durableLsn;
     } catch (error) {
@@ -92,10 +96,19 @@ class History {
     }
   }
 
+  /**
+   * The rows of a failed sync are written again before anything else, behind all LSNs that were given out.
+   */
   #void({ firstLsn }: WalSyncError): void {
-    this.voided = [...this.blocks.filter(({ lsn }) => lsn >= firstLsn), ...this.voided];
+    const rescued = this.blocks.filter(({ lsn }) => lsn >= firstLsn);
+    this.voided = [...rescued, ...this.voided];
     this.blocks = this.blocks.filter(({ lsn }) => lsn < firstLsn);
-    this.lastSeq = this.blocks.at(-1)?.lastSeq ?? 0n;
+    let lsn = this.wal.nextLsn;
+    for (const block of rescued) {
+      this.blocks.push({ ...block, lsn });
+      lsn += BigInt(block.rowCount);
+    }
+    this.rescued = rescued.length;
   }
 
   /**
@@ -121,6 +134,8 @@ class History {
       await this.wal.close();
       expect(this.fileSystem.openFiles).toBe(0);
     }
+    if (how !== 'close') this.blocks.length -= this.rescued;
+    this.rescued = 0;
     const minimumLsn = this.ackedLsn;
     const old = this.fileSystem;
     this.fileSystem = how === 'power loss' ? old.afterPowerLoss(this.random) : old.afterKill();

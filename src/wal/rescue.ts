@@ -1,0 +1,31 @@
+// Rows whose sync has failed are read back from the page cache, where they mostly still are, and written
+// again into a new segment under new LSNs. Each record verifies by its checksums: what comes back is what was
+// appended, or nothing.
+
+import type { ActiveSegment } from './active-segment.ts';
+import { WalFormatError } from './errors.ts';
+import { ReadBuffer, readPayload, readRecordHeader, recordSizeBytes } from './segment-file.ts';
+import type { BlockAppend } from './settings.ts';
+
+/**
+ * Reads the records of the segments from `lsn` on, copies of which are returned. Throws WalFormatError when
+ * one of them is not as it was written, and the file system's errors.
+ */
+export function readBack(segments: readonly ActiveSegment[], walId: bigint, lsn: bigint): BlockAppend[] {
+  const blocks: BlockAppend[] = [];
+  const buffer = new ReadBuffer();
+  for (const { file, name, headerSizeBytes, usedSizeBytes } of segments) {
+    let offset = headerSizeBytes;
+    while (offset < usedSizeBytes) {
+      const header = readRecordHeader(file, offset, usedSizeBytes, walId, buffer);
+      if (typeof header === 'string') throw new WalFormatError(`${name} at ${offset}: ${header}`);
+      if (header.lsn >= lsn) {
+        const payload = readPayload(file, offset, header, buffer)?.slice();
+        if (payload === undefined) throw new WalFormatError(`${name} at ${offset}: bad_payload_checksum`);
+        blocks.push({ ...header, encode: (target) => target.set(payload) });
+      }
+      offset += recordSizeBytes(header);
+    }
+  }
+  return blocks;
+}
