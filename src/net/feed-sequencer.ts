@@ -76,7 +76,7 @@ export class FeedSequencer {
     this.stats.packets++;
     this.stats.bytes += bytes.byteLength;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.#sink.chunkStart();
+    this.#sink.chunkStart(line);
     const fault = readMoldHeader(view, this.#header);
     if (fault !== null) {
       this.#malformed(NO_STREAM, 0, fault, bytes, 0, bytes.byteLength, bytes.byteLength, line);

@@ -71,8 +71,11 @@ export interface GapEvent {
 }
 
 export interface FrameSink {
-  /** Bytes were just read: the moment to take the ingest time stamp of the frames that follow. */
-  chunkStart(): void;
+  /**
+   * Bytes were just read: the moment to take the ingest time stamp of the frames that follow. `origin`:
+   * socket path, or address and port, that they came from.
+   */
+  chunkStart(origin: string): void;
   /** One frame, in the order of arrival. seq is given as two 32-bit words. Hot: must not throw. */
   frame(
     streamId: number,

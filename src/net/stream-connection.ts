@@ -81,7 +81,7 @@ export class StreamConnection implements FrameHandler {
     const { stats, sink } = this.#shared;
     stats.chunks++;
     stats.bytes += bytes.byteLength;
-    sink.chunkStart();
+    sink.chunkStart(this.#shared.path);
     const intact = this.#reader.push(bytes);
     sink.chunkEnd();
     if (this.#stream !== null) this.#shared.streams.touch(this.#stream);
@@ -264,7 +264,7 @@ export class StreamConnection implements FrameHandler {
     }
     const stream = this.#stream ?? this.#openPlain();
     const partial = this.#reader.partial();
-    this.#shared.sink.chunkStart();
+    this.#shared.sink.chunkStart(this.#shared.path);
     this.#report(
       stream.id,
       this.#nextSeq,

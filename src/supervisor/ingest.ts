@@ -130,6 +130,7 @@ export class Ingest implements FrameSink {
   readonly #options: IngestOptions;
   readonly #byIdentifier = new Map<number, TopicIngest>();
   readonly #now: Timestamp = { low: 0, high: 0 };
+  #origin = '';
   #lastIdentifier = NO_IDENTIFIER;
   #lastTopic: TopicIngest | undefined;
   #waitingBytes = 0;
@@ -141,8 +142,9 @@ export class Ingest implements FrameSink {
     for (const topic of this.topics) this.#byIdentifier.set(identifierWord(topic.model.identifier), topic);
   }
 
-  chunkStart(): void {
+  chunkStart(origin: string): void {
     readClock(this.#now);
+    this.#origin = origin;
     this.#touched = false;
   }
 
@@ -270,7 +272,7 @@ export class Ingest implements FrameSink {
     const reason = malformedName(code);
     this.#count(reason);
     const seq = seqHigh * TWO_32 + (seqLow >>> 0);
-    this.#options.quarantine({ streamId, seq, reason, bytes, start, end, origin: '' });
+    this.#options.quarantine({ streamId, seq, reason, bytes, start, end, origin: this.#origin });
   }
 
   #count(reason: string): void {
