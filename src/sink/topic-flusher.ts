@@ -233,8 +233,9 @@ export class TopicFlusher {
     try {
       let group: InsertGroup | null = null;
       for (;;) {
+        const before: number = group?.rowCount ?? 0;
         const filled = reader.fill(group);
-        if (filled === null || (filled.group.rowCount === group?.rowCount && !filled.closed)) break;
+        if (filled === null || (filled.group.rowCount === before && !filled.closed)) break;
         group = filled.group;
         if (filled.closed || group.rowCount >= open.rowCount) break;
       }

@@ -153,6 +153,21 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
       expect(await counts(spans)).toEqual({ rows: 30, lsns: 30 });
     });
 
+    test('a crash with a group of many small blocks under way: it is read whole again', async () => {
+      config.flushRows = 10_000;
+      const blocks = Array.from({ length: 200 }, (_, index) =>
+        content(spans, 2, T0 + BigInt(index) * 10_000n),
+      );
+      await writeWal(walDir, [spans], blocks);
+      await runAll([spans]);
+      const path = join(walDir, 'flush.log');
+      const lines = readFileSync(path, 'utf8').split('\n');
+      writeFileSync(path, lines.filter((line) => !/"type":"(close|state)"/.test(line)).join('\n'));
+      expect((await runAll([spans])).result.complete).toBe(true);
+      expect(events.filter(({ kind: found }) => found === 'failed')).toEqual([]);
+      expect(await counts(spans)).toEqual({ rows: 400, lsns: 400 });
+    });
+
     test('answers that are lost after the insert do not double rows', async () => {
       await writeWal(walDir, topics, [content(gaps, 250)]);
       const { result } = await runAll([gaps], failingAfterInsert(5));
