@@ -101,7 +101,8 @@ export class IngestPath {
       batchRows: config.batchRows,
       createExtract: config.schemaExtract ? createExtractor : createGenericExtract,
       append: (block) => {
-        wal.append(block);
+        // #seal ends the group: after a crash all topics' rows of a round are there, or none.
+        wal.append({ ...block, endsGroup: false });
         this.#appendedBytes += block.payloadSizeBytes;
       },
       streamName: (streamId) => {

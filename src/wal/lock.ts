@@ -35,11 +35,13 @@ function readText(path: string): string {
   }
 }
 
-/** Start time of a process in clock ticks since boot; empty when there is no such process. */
+/** Start time of a process in clock ticks since boot; empty when there is no such process, or only its remains. */
 function processStart(pid: number): string {
   // The name in parentheses may hold spaces and parentheses: fields are counted after the last one.
   const stat = readText(`/proc/${pid}/stat`);
-  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  // A zombie has ended, whether its parent has noticed or not.
+  return fields[0] === 'Z' || fields[0] === 'X' ? '' : (fields[19] ?? '');
 }
 
 function thisOwner(): LockOwner {

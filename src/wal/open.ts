@@ -1,8 +1,9 @@
 import { assert } from '../errors.ts';
 import type { FileSystem } from '../io/file-system.ts';
 import { realFileSystem } from '../io/real-file-system.ts';
+import { WalLockedError } from './errors.ts';
 import { createHorizon } from './horizon.ts';
-import { acquireLock } from './lock.ts';
+import { acquireLock, type WalLock } from './lock.ts';
 import { recoverWal } from './recovery.ts';
 import type { RecoveryOptions } from './recovery-report.ts';
 import { SegmentAllocator } from './segment-allocator.ts';
@@ -11,6 +12,8 @@ import { Wal } from './writer.ts';
 
 export const DEFAULT_SEGMENT_SIZE_BYTES = 64 * 1024 * 1024;
 export const MIN_SEGMENT_SIZE_BYTES = 4096;
+const LOCK_PATIENCE_MS = 400;
+const LOCK_POLL_MS = 50;
 
 /** What `openWal` takes; only the first three have no default. */
 export interface WalOptions
@@ -37,6 +40,18 @@ function settingsOf(options: WalOptions): WalSettings {
   };
 }
 
+/** A killed owner takes a moment to end: a restart at once must not be refused for it. */
+async function acquirePatiently(fileSystem: FileSystem, dir: string): Promise<WalLock> {
+  for (let waitedMs = 0; ; waitedMs += LOCK_POLL_MS) {
+    try {
+      return acquireLock(fileSystem, dir);
+    } catch (error) {
+      if (!(error instanceof WalLockedError) || waitedMs >= LOCK_PATIENCE_MS) throw error;
+      await Bun.sleep(LOCK_POLL_MS);
+    }
+  }
+}
+
 /**
  * Opens the WAL in `dir` for writing, made when it is not there: takes the lock, recovers what an earlier run
  * left, opens a new segment. When it resolves, everything that was recovered is durable and `recovery` says
@@ -50,7 +65,7 @@ export async function openWal(options: WalOptions): Promise<Wal> {
   assert(settings.segmentSizeBytes >= MIN_SEGMENT_SIZE_BYTES, 'segment is too small');
   const { fileSystem, dir } = settings;
   fileSystem.mkdir(dir);
-  const lock = acquireLock(fileSystem, dir);
+  const lock = await acquirePatiently(fileSystem, dir);
   let allocator: SegmentAllocator | null = null;
   try {
     const state = recoverWal({
