@@ -7,6 +7,7 @@ import { registerClickhouse } from './cli/clickhouse.ts';
 import { registerConfig } from './cli/config.ts';
 import { registerDemo } from './cli/demo.ts';
 import { registerFeed } from './cli/feed.ts';
+import { registerLoad } from './cli/load.ts';
 import { registerReconcile } from './cli/reconcile.ts';
 import { registerSchema } from './cli/schema.ts';
 import { registerServe } from './cli/serve.ts';
@@ -19,6 +20,7 @@ const program = new Command('recorder')
   .showSuggestionAfterError();
 
 registerServe(program);
+registerLoad(program);
 registerFeed(program);
 registerDemo(program);
 registerClickhouse(program);

@@ -13,31 +13,11 @@ import {
   toJson,
   warnUnknownVariables,
 } from './options.ts';
+import { stopSignal } from './stop-signal.ts';
 
 interface ServeOptions {
   embedded?: boolean;
   json?: boolean;
-}
-
-/** A terminal and a wrapper such as npx both pass a Ctrl-C on: what follows this soon is the same wish. */
-const SAME_SIGNAL_MS = 1000;
-
-/** Resolves with the signal's name; a second signal while the first is worked on ends the process at once. */
-function stopSignal(logger: Logger): Promise<string> {
-  return new Promise((resolve) => {
-    let askedMs = Number.POSITIVE_INFINITY;
-    const onSignal = (name: string) => {
-      const sinceMs = performance.now() - askedMs;
-      if (sinceMs > SAME_SIGNAL_MS) {
-        logger.warn(`${name} again: stopping at once; what is not delivered is in the WAL`);
-        process.exit(130);
-      }
-      askedMs = Math.min(askedMs, performance.now());
-      resolve(name);
-    };
-    process.on('SIGTERM', () => onSignal('SIGTERM'));
-    process.on('SIGINT', () => onSignal('SIGINT'));
-  });
 }
 
 /** Starts the embedded server where it is asked for; the returned configuration points to it. */

@@ -28,15 +28,16 @@ interface Bucket {
 const BUCKET_ROWS = 65_536n;
 
 /**
- * Compares the rows of `source` that lie in [firstLsn, endLsn) with `runs` (ascending, joined).
- * Throws ServerError.
+ * Compares the rows of `source` that lie in [firstLsn, endLsn) with `runs` (ascending, joined); a null source
+ * has no rows. Throws ServerError.
  */
 export async function findDifferences(
-  source: LsnSource,
+  source: LsnSource | null,
   runs: readonly LsnRun[],
   firstLsn: bigint,
   endLsn: bigint,
 ): Promise<{ missing: LsnRange[]; foreign: LsnRange[] }> {
+  if (source === null) return { missing: runs.map(rangeOf), foreign: [] };
   const expected = expectedBuckets(runs);
   const found = await foundBuckets(source, firstLsn);
   const differing = [...new Set([...expected.keys(), ...found.keys()])]
@@ -53,6 +54,10 @@ export async function findDifferences(
     addMissingFrom(there, new Set(wanted), foreign);
   }
   return { missing, foreign };
+}
+
+function rangeOf({ firstLsn, rowCount }: LsnRun): LsnRange {
+  return { firstLsn, lastLsn: firstLsn + BigInt(rowCount) - 1n };
 }
 
 function sameBucket(a: Bucket | undefined, b: Bucket | undefined): boolean {

@@ -11,6 +11,7 @@
 import type { FileSystem } from '../io/file-system.ts';
 import type { SqlClient } from '../sink/clickhouse-client.ts';
 import { readFlushLog } from '../sink/flush-log.ts';
+import { ServerError } from '../sink/server-error.ts';
 import { findDifferences, type LsnRange } from './lsn-difference.ts';
 import { type RecorderState, type RecorderStatus, readStatus, recorderState } from './status-file.ts';
 import { rowsFrom, surveyWal, type TopicSurvey, type WalSurvey } from './wal-survey.ts';
@@ -66,6 +67,8 @@ export interface ReconcileOptions {
 
 /** What the server has of one topic. */
 interface TableCounts {
+  /** False: there is no such table, or no such database. */
+  exists: boolean;
   rows: number;
   distinct: number;
   trimmed: number;
@@ -93,8 +96,9 @@ const NOTHING: Counts = {
  */
 export async function reconcile(options: ReconcileOptions): Promise<ReconcileReport | null> {
   const { fileSystem, walDir, client, database } = options;
-  const state = recorderState(fileSystem, walDir);
   const status = readStatus(fileSystem, walDir);
+  const found = recorderState(fileSystem, walDir);
+  const state = found === 'stopped' && status?.killed === true ? 'killed' : found;
   const survey = surveyWal(fileSystem, walDir);
   if (survey === null) return null;
   const current = status?.walId === survey.walId.toString() ? status : null;
@@ -192,7 +196,7 @@ async function reconcileTopic(
   if (client === null) return { ...report, pending: rowsFrom(topic.runs, nextLsn) };
   const found = await countTable(client, table, survey);
   const { firstLsn, endLsn } = survey;
-  const source = { client, table, filter: rowFilter(survey) };
+  const source = found.exists ? { client, table, filter: rowFilter(survey) } : null;
   const { missing, foreign } = await findDifferences(source, topic.runs, firstLsn, endLsn);
   const [undelivered, pending] = splitRanges(missing, nextLsn);
   const trimmedAway = Math.max(0, topic.trimmedRows - found.trimmed);
@@ -231,22 +235,43 @@ function rowFilter({ recorder, walId, endLsn }: WalSurvey): string {
   return `recorder = ${quoteText(recorder)} AND wal_id = ${walId} AND wal_lsn < ${endLsn}`;
 }
 
+const UNKNOWN_TABLE = 60;
+const UNKNOWN_DATABASE = 81;
+
+/** No rows where there is no table yet: the flusher makes it. */
+async function unlessAbsent<T>(rows: Promise<T[]>): Promise<T[]> {
+  try {
+    return await rows;
+  } catch (error) {
+    const code = error instanceof ServerError ? error.clickhouseCode : null;
+    if (code === UNKNOWN_TABLE || code === UNKNOWN_DATABASE) return [];
+    throw error;
+  }
+}
+
 async function countTable(client: SqlClient, table: string, survey: WalSurvey): Promise<TableCounts> {
-  const [row] = await client.query<{ rows: string; distinct: string; trimmed: string }>(
-    `SELECT count() AS rows, uniqExact(wal_lsn) AS distinct,
-       uniqExactIf(wal_lsn, wal_lsn < ${survey.firstLsn}) AS trimmed
-     FROM ${table} WHERE ${rowFilter(survey)}`,
+  const absent = { exists: false, rows: 0, distinct: 0, trimmed: 0 };
+  const [row] = await unlessAbsent(
+    client.query<{ rows: string; distinct: string; trimmed: string }>(
+      `SELECT count() AS rows, uniqExact(wal_lsn) AS distinct,
+         uniqExactIf(wal_lsn, wal_lsn < ${survey.firstLsn}) AS trimmed
+       FROM ${table} WHERE ${rowFilter(survey)}`,
+    ),
   );
-  return { rows: Number(row?.rows), distinct: Number(row?.distinct), trimmed: Number(row?.trimmed) };
+  if (row === undefined) return absent;
+  const { rows, distinct, trimmed } = row;
+  return { exists: true, rows: Number(rows), distinct: Number(distinct), trimmed: Number(trimmed) };
 }
 
 /** Sequence numbers that are missing: those reported as missing without those that came late after all. */
 async function countGaps(client: SqlClient, database: string, survey: WalSurvey): Promise<number> {
   const table = survey.topics.get('gaps')?.table;
   if (table === undefined) return 0;
-  const [row] = await client.query<{ missing: string }>(
-    `SELECT sum(toInt64(last_seq - first_seq + 1) * multiIf(state = 1, 1, state = 2, -1, 0)) AS missing
-     FROM ${quoteName(database)}.${quoteName(table)} WHERE ${rowFilter(survey)}`,
+  const [row] = await unlessAbsent(
+    client.query<{ missing: string }>(
+      `SELECT sum(toInt64(last_seq - first_seq + 1) * multiIf(state = 1, 1, state = 2, -1, 0)) AS missing
+       FROM ${quoteName(database)}.${quoteName(table)} WHERE ${rowFilter(survey)}`,
+    ),
   );
   return Math.max(0, Number(row?.missing ?? 0));
 }

@@ -36,6 +36,8 @@ export interface RecorderStatus {
   gaps: number;
   /** Address of the ClickHouse server that rows go to, absent without one. */
   clickhouseUrl?: string;
+  /** The recorder was killed, as who recovered its WAL has found: its lock, which would tell, is gone. */
+  killed?: boolean;
 }
 
 /** `killed`: its lock is still there, and it is not. */
