@@ -114,7 +114,7 @@ def array(case, random):
     return []
 
 
-RANGES = {"i": (I64_MIN, I64_MAX), "u": (0, U64_MAX), "e": (0, 255), "d": (-25567, 120529), "b": (0, 1)}
+RANGES = {"i": (I64_MIN, I64_MAX), "u": (0, U64_MAX), "e": (0, 255), "d": (-(2**31), 2**31 - 1), "b": (0, 1)}
 
 
 def build(module, identifier, name, fields, case, random):

@@ -1,81 +1,37 @@
-// Producers in C++ and Python that share no code with the recorder: every value of every frame arrives,
-// first in the columns of a block, then through the whole program in ClickHouse.
+// Producers in C++ and Python that share no code with the recorder: every value of every frame is in the
+// columns of a block. Through the whole program into ClickHouse: test/integration/foreign-producers.test.ts.
 
 import { afterAll, beforeAll, expect, test } from 'bun:test';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { commitRow, createBatch } from '../../src/columns/batch.ts';
 import { blockSizeBytes, encodeBlock, openBlock } from '../../src/columns/block-codec.ts';
 import { createExtractor } from '../../src/schema/extractor.ts';
 import type { TopicModel } from '../../src/schema/model.ts';
-import { topicByIdentifier, topics } from '../../src/schema/registry.ts';
+import { topicByIdentifier } from '../../src/schema/registry.ts';
 import { FakeRecorder } from '../feed/producer-support.ts';
-import { startTestServer, type TestServer } from '../support/embedded.ts';
 import {
-  type SentFrame,
-  type StoredValue,
-  sentFrames,
-  storedInBlock,
-  storedInTable,
-  storedValueSql,
-} from './stored-values.ts';
-
-const HERE = import.meta.dir;
-const PYTHON = '/usr/bin/python3';
-const ROWS = 900;
-
-function missingTools(): string[] {
-  const tools = ['flatc', 'g++', PYTHON].filter((tool) => Bun.which(tool) === null);
-  if (tools.length > 0) return tools;
-  const header = Bun.spawnSync(['g++', '-x', 'c++', '-fsyntax-only', '-'], {
-    stdin: Buffer.from('#include <flatbuffers/flatbuffers.h>\n'),
-  });
-  if (header.exitCode !== 0) tools.push('libflatbuffers-dev');
-  if (Bun.spawnSync([PYTHON, '-c', 'import flatbuffers']).exitCode !== 0) tools.push('python3-flatbuffers');
-  return tools;
-}
+  buildProducers,
+  LANGUAGES,
+  type Language,
+  missingTools,
+  runProducer,
+  temporaryDirectory,
+} from './foreign.ts';
+import { type StoredValue, storedInBlock } from './stored-values.ts';
 
 const missing = missingTools();
-if (missing.length > 0)
-  process.stderr.write(`SKIPPED: foreign producers: not installed: ${missing.join(', ')}\n`);
-const skipped = missing.length > 0;
-
-let directory = '';
+const directory = missing ? '' : temporaryDirectory();
 beforeAll(() => {
-  if (skipped) return;
-  directory = mkdtempSync(join(tmpdir(), 'recorder-producers-'));
-  const build = Bun.spawnSync(['sh', join(HERE, 'build.sh'), directory], { stderr: 'inherit' });
-  expect(build.exitCode).toBe(0);
+  if (!missing) buildProducers(directory);
 }, 120_000);
-
-let server: TestServer | null = null;
-afterAll(async () => {
-  await server?.close();
+afterAll(() => {
   if (directory !== '') rmSync(directory, { recursive: true, force: true });
 });
 
-const PRODUCERS = {
-  'C++': (socket: string) => [join(directory, 'producer'), socket],
-  Python: (socket: string) => [
-    PYTHON,
-    join(HERE, 'producer.py'),
-    socket,
-    '--classes',
-    join(directory, 'python'),
-  ],
-};
-type Language = keyof typeof PRODUCERS;
-
-async function produce(language: Language, socket: string, ...flags: string[]): Promise<SentFrame[]> {
-  const command = [...PRODUCERS[language](socket), '--rows', String(ROWS), ...flags];
-  const child = Bun.spawn(command, { stdout: 'pipe', stderr: 'inherit' });
-  const output = await new Response(child.stdout).text();
-  expect(await child.exited).toBe(0);
-  const frames = sentFrames(output);
-  expect(frames).toHaveLength(ROWS);
-  return frames;
-}
+const ROWS = 900;
+const produce = (language: Language, socket: string, ...flags: string[]) =>
+  runProducer(directory, language, socket, ROWS, ...flags);
 
 /** The value that the extractor put into a block's columns. */
 function extracted(model: TopicModel, frame: Uint8Array): Record<string, StoredValue> {
@@ -89,8 +45,8 @@ function extracted(model: TopicModel, frame: Uint8Array): Record<string, StoredV
   return storedInBlock(openBlock(model, payload, 1), 0);
 }
 
-for (const language of Object.keys(PRODUCERS) as Language[]) {
-  test.skipIf(skipped)(
+for (const language of LANGUAGES) {
+  test.skipIf(missing)(
     `${language}: every value of every frame is in the columns`,
     async () => {
       const socket = join(directory, 'fake.sock');
@@ -112,7 +68,7 @@ for (const language of Object.keys(PRODUCERS) as Language[]) {
   );
 }
 
-test.skipIf(skipped)(
+test.skipIf(missing)(
   'Python: a session is welcomed and acknowledged',
   async () => {
     const socket = join(directory, 'session.sock');
@@ -126,90 +82,3 @@ test.skipIf(skipped)(
   },
   60_000,
 );
-
-async function query<T>(sql: string): Promise<T[]> {
-  const response = await fetch(`${server!.url}/?default_format=JSON`, { method: 'POST', body: sql });
-  const text = await response.text();
-  if (!response.ok) throw new Error(text);
-  return (JSON.parse(text) as { data: T[] }).data;
-}
-
-/** All rows of a topic by seq, as they are stored. */
-async function storedRows(
-  model: TopicModel,
-  source: string,
-): Promise<Map<number, Record<string, StoredValue>>> {
-  const columnTypes = await query<{ name: string; type: string }>(
-    `SELECT name, type FROM system.columns WHERE database = 'hft' AND table = '${model.table}'`,
-  );
-  const types = new Map(columnTypes.map(({ name, type }) => [name, type]));
-  const expressions = model.columns.map(
-    (column) => `${storedValueSql(column, types.get(column.name)!)} AS v${column.index}`,
-  );
-  const rows = await query<Record<string, string | string[] | null>>(
-    `SELECT seq, ${expressions.join(', ')} FROM hft.${model.table} WHERE session = '${source}'`,
-  );
-  return new Map(
-    rows.map((row) => {
-      const values = model.columns.map((column): [string, StoredValue] => [
-        column.name,
-        storedInTable(column, row[`v${column.index}`] ?? null),
-      ]);
-      return [Number(row['seq']), Object.fromEntries(values)];
-    }),
-  );
-}
-
-test.skipIf(skipped)(
-  'through the recorder into ClickHouse every value of every frame arrives',
-  async () => {
-    server = await startTestServer();
-    const socket = join(directory, 'recorder.sock');
-    const main = join(HERE, '../../src/main.ts');
-    const recorder = Bun.spawn(
-      [process.execPath, main, 'serve', '--socket', socket, '--wal-dir', join(directory, 'wal'), '--json'],
-      {
-        env: { ...process.env, HFT_CLICKHOUSE_HOST: '127.0.0.1', HFT_CLICKHOUSE_PORT: String(server.port) },
-        stdout: 'pipe',
-        stderr: 'inherit',
-      },
-    );
-    try {
-      const sent = new Map<string, SentFrame[]>();
-      while (!(await isListening(socket))) await Bun.sleep(20);
-      // A plain connection gets a session of its own: they come in the order of the connections.
-      for (const language of Object.keys(PRODUCERS) as Language[])
-        sent.set(language, await produce(language, socket));
-      sent.set('session', await produce('Python', socket, '--session', 'strategy', 'run-1', '--seed', '9'));
-      recorder.kill('SIGTERM');
-      expect(await recorder.exited).toBe(0);
-      const sessions = await query<{ session: string }>(
-        'SELECT session, min(wal_lsn) AS first FROM hft.market_data GROUP BY session ORDER BY first',
-      );
-      expect(sessions).toHaveLength(3);
-      for (const [i, frames] of [...sent.values()].entries()) {
-        for (const model of topics) {
-          if (model.topic === 'gaps') continue;
-          const stored = await storedRows(model, sessions[i]!.session);
-          const own = frames.filter(({ topic }) => topic === model.topic);
-          expect(stored.size).toBe(own.length);
-          for (const { seq, values } of own) expect({ seq, ...stored.get(seq) }).toEqual({ seq, ...values });
-        }
-      }
-    } finally {
-      recorder.kill('SIGKILL');
-      await recorder.exited;
-    }
-  },
-  120_000,
-);
-
-async function isListening(path: string): Promise<boolean> {
-  try {
-    const socket = await Bun.connect({ unix: path, socket: { data: () => {} } });
-    socket.end();
-    return true;
-  } catch {
-    return false;
-  }
-}

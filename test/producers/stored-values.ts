@@ -82,5 +82,6 @@ function integerText(model: ColumnModel, text: string): string {
   if (!model.clickhouseType.includes('Decimal')) return text;
   const [whole = '', fraction = ''] = text.replace('-', '').split('.');
   const units = BigInt(whole + fraction.padEnd(9, '0'));
-  return String(text.startsWith('-') ? -units : units);
+  // 18.16 shows the least Decimal without its sign; 2^63 itself does not fit, so it can only be that one.
+  return String(BigInt.asIntN(64, text.startsWith('-') ? -units : units));
 }
