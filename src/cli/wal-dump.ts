@@ -84,7 +84,7 @@ async function write(text: string): Promise<boolean> {
     return true;
   } catch (error) {
     if (errorCode(error) === 'EPIPE') return false;
-    throw error;
+    throw new RecorderError('output_failed', 'standard output cannot be written', { cause: error });
   }
 }
 
@@ -116,7 +116,8 @@ class DumpWriter {
     if (!this.#headerDone) cells.unshift(columns);
     this.#headerDone = true;
     // NULL is an empty cell, the empty string is "".
-    return stringify(cells, { quoted_empty: true, cast: { boolean: String } });
+    const string = (value: string) => ({ value, quoted_empty: true });
+    return stringify(cells, { cast: { boolean: String, string } });
   }
 
   /** Blocks are read by the schema in their segment, not by the program's. */
