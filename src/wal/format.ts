@@ -153,9 +153,8 @@ export type SegmentHeaderFault =
   | 'bad_header';
 
 /**
- * Reads the first 64 bytes of a segment. The version is looked at before the checksum, as a later version may
- * place the checksum elsewhere; but a single flipped bit must not pass for one, so the checksum decides when
- * it holds.
+ * Reads the first 64 bytes of a segment. Every version keeps magic, version and checksum where they are, so
+ * the checksum is looked at first: a flipped bit never passes for a later version.
  */
 export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | SegmentHeaderFault {
   if (bytes.length < SEGMENT_HEADER_SIZE_BYTES) return 'too_short';

@@ -35,7 +35,10 @@ function readText(path: string): string {
   }
 }
 
-/** Start time of a process in clock ticks since boot; empty when there is no such process, or only its remains. */
+/**
+ * Start time of a process in clock ticks since boot; empty when there is no such process, or only its
+ * remains.
+ */
 function processStart(pid: number): string {
   // The name in parentheses may hold spaces and parentheses: fields are counted after the last one.
   const stat = readText(`/proc/${pid}/stat`);
