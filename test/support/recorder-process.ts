@@ -132,7 +132,8 @@ export async function startRecorderProcess(
   const places = ['--socket', socket, '--wal-dir', walDir, '--embedded-path', join(home, 'clickhouse')];
   const command = [...(options.command ?? recorderCommand), 'serve', ...places, '--json'];
   const child = Bun.spawn([...command, ...(options.flags ?? [])], {
-    env: cleanEnvironment({ HFT_WAL_SEGMENT_BYTES: '8MiB', ...options.env }),
+    // Any free port: the tests may run beside a server.
+    env: cleanEnvironment({ HFT_WAL_SEGMENT_BYTES: '8MiB', HFT_CLICKHOUSE_PORT: '0', ...options.env }),
     stdin: 'ignore',
     stdout: 'pipe',
     stderr: 'pipe',
