@@ -57,6 +57,16 @@ function describeStop({ durable, undelivered }: StopResult): string[] {
   return lines;
 }
 
+/** A bug, or a WAL that cannot go on: said, and the process ends; a service manager starts it again. */
+function endOnFault(logger: Logger): void {
+  const onFault = (error: unknown) => {
+    logger.fatal(error, 'stopping: what was not acknowledged must be sent again');
+    process.exit(70);
+  };
+  process.on('uncaughtException', onFault);
+  process.on('unhandledRejection', onFault);
+}
+
 async function serve(config: Config, embedded: boolean, logger: Logger): Promise<StopResult> {
   const asked = stopSignal(logger);
   const clickhouse = isClickhouseOn(config, embedded);
@@ -92,6 +102,7 @@ export function registerServe(program: Command): void {
     try {
       const config = configOf(command);
       const logger = createLogger('recorder', config.logLevel);
+      endOnFault(logger);
       warnUnknownVariables(logger);
       const result = await serve(config, options.embedded === true, logger);
       if (options.json === true) printLine(toJson(result));

@@ -49,6 +49,19 @@ export function readFlushLog(fileSystem: FileSystem, directory: string): FlushLo
   return parseFlushLog(new TextDecoder().decode(fileSystem.readFile(path)));
 }
 
+/**
+ * LSN after the last row that was, or may have been, sent to ClickHouse; 0 without a flush log. Where a power
+ * loss took rows of the WAL that were delivered already (sync policies `interval` and `none`), their LSNs must
+ * not be used again: to ClickHouse the new rows would be the old ones.
+ */
+export function sentEndLsn(fileSystem: FileSystem, directory: string): bigint {
+  let end = 0n;
+  for (const { nextLsn, open } of readFlushLog(fileSystem, directory)?.progress.values() ?? []) {
+    for (const lsn of [nextLsn, open === null ? 0n : open.lastLsn + 1n]) if (lsn > end) end = lsn;
+  }
+  return end;
+}
+
 export class FlushLog {
   readonly #fileSystem: FileSystem;
   readonly #directory: string;

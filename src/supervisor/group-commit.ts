@@ -85,6 +85,7 @@ export class GroupCommit<Capture> {
     try {
       await this.#options.sync();
     } catch (error) {
+      if (this.#stopped) return true;
       this.#options.failed(capture, error);
       return false;
     }

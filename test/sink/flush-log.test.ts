@@ -1,5 +1,11 @@
 import { beforeEach, describe, expect, test } from 'bun:test';
-import { FLUSH_LOG_FILE, FlushLogError, openFlushLog, readFlushLog } from '../../src/sink/flush-log.ts';
+import {
+  FLUSH_LOG_FILE,
+  FlushLogError,
+  openFlushLog,
+  readFlushLog,
+  sentEndLsn,
+} from '../../src/sink/flush-log.ts';
 import { type OpenGroup, parseFlushLog } from '../../src/sink/flush-log-format.ts';
 import { MemoryFileSystem } from '../support/memory-file-system.ts';
 import { seededRandom } from '../support/random.ts';
@@ -27,6 +33,17 @@ describe('flush log', () => {
   beforeEach(() => {
     disk = new MemoryFileSystem();
     disk.mkdir(DIR);
+  });
+
+  test('LSNs that may be at the server are known, sent and unfinished groups included', async () => {
+    expect(sentEndLsn(disk, DIR)).toBe(0n);
+    const log = openFlushLog(disk, DIR, WAL_ID);
+    await log.open(group('a', 0n, 10));
+    log.close(group('a', 0n, 10), 'inserted');
+    expect(sentEndLsn(disk, DIR)).toBe(10n);
+    await log.open(group('b', 10n, 5));
+    expect(sentEndLsn(disk, DIR)).toBe(15n);
+    await log.end();
   });
 
   test('what was opened and closed is there after a restart', async () => {
