@@ -28,6 +28,8 @@ export const limits = {
   /** Sessions whose last sequence number is remembered in every segment header. */
   rememberedSessions: 4096,
   quarantineBytes: 64 * MIB,
+  /** Delivered segments stay for a day, so that a table that was spoilt can be filled again from the WAL. */
+  retainMs: 24 * 60 * 60 * 1000,
 } as const;
 
 assert(limits.maxFrameBytes <= limits.batchBytes, 'a batch holds at least one frame');

@@ -25,6 +25,7 @@ import type { DrainResult } from '../sink/flusher-types.ts';
 import { flusherConfig } from './flusher-config.ts';
 import { logFlusherEvent } from './flusher-log.ts';
 import { type IngestPath, openIngestPath } from './ingest-path.ts';
+import { mayRemove, startRetention } from './retention-timer.ts';
 import { statusOf } from './status.ts';
 import { writeStatus } from './status-file.ts';
 
@@ -69,9 +70,11 @@ export async function startRecorder(config: Config, deliver: boolean, logger: Lo
   const parts: RecorderParts = { config, path, flusher: null, stream: null, datagram: null };
   const saveStatus = () => writeStatus(realFileSystem, config.walDir, statusOf(parts));
   const statusTimer = setInterval(saveStatus, STATUS_INTERVAL_MS);
+  const retention = mayRemove(config, deliver) ? startRetention(config, path.wal, logger) : null;
   const stop = async (deadlineMs: number): Promise<StopResult> => {
     const result = await drain(parts, deadlineMs);
     clearInterval(statusTimer);
+    await retention?.stop();
     saveStatus();
     await path.close();
     return result;

@@ -6,6 +6,7 @@
 
 import type { FileSystem } from '../io/file-system.ts';
 import { endLsn, type RecordHeader, segmentsAmong } from './format.ts';
+import { readTrimmedLsn } from './retention.ts';
 import {
   findRecord,
   headerOf,
@@ -245,7 +246,11 @@ export class WalCursor {
     lastLsn: bigint,
     topic: string | null,
   ): void {
-    this.#options.onDamage?.({ segment, offset, reason, firstLsn, lastLsn, topic });
+    // What was trimmed is not missing, also when it went while this cursor stood in it.
+    const trimmedLsn = readTrimmedLsn(this.#options.fileSystem, this.#options.dir);
+    if (lastLsn < trimmedLsn) return;
+    const from = firstLsn < trimmedLsn ? trimmedLsn : firstLsn;
+    this.#options.onDamage?.({ segment, offset, reason, firstLsn: from, lastLsn, topic });
   }
 }
 

@@ -106,6 +106,16 @@ export function headerOf(
   }
 }
 
+/** Null for a segment that was trimmed after it had been listed. */
+function openIfThere(fileSystem: FileSystem, path: string): FileHandle | null {
+  try {
+    return fileSystem.open(path, 'read');
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return null;
+    throw error;
+  }
+}
+
 /**
  * Opens a segment at its first record, for which another segment's header serves when its own is damaged;
  * null when that cannot help. Throws WalFormatError for a segment of a newer version. The caller closes the
@@ -117,7 +127,8 @@ export function openForReading(
   { name, baseLsn }: { name: string; baseLsn: bigint },
   others: readonly { baseLsn: bigint }[],
 ): { segment: SegmentFile; offset: number } | null {
-  const file = fileSystem.open(`${dir}/${name}`, 'read');
+  const file = openIfThere(fileSystem, `${dir}/${name}`);
+  if (file === null) return null;
   const read = readSegmentHeader(file, baseLsn);
   if (typeof read !== 'string') {
     return { segment: { name, baseLsn, file, ...read }, offset: read.header.headerSizeBytes };

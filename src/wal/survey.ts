@@ -62,7 +62,8 @@ export function missingSegments(segments: readonly SurveyedSegment[], trimmedLsn
     const previous = segments[index - 1];
     if (named === null || previous?.baseLsn === named) return;
     const rowsUpTo = segment.meta?.gapBefore?.firstLsn ?? segment.baseLsn;
-    if (previous === undefined && rowsUpTo <= trimmedLsn) return;
+    // Also behind a segment that is there: a power loss may bring back one of those that were removed.
+    if (rowsUpTo <= trimmedLsn) return;
     if (rowsUpTo > named) missing.push({ before: segment.name, firstLsn: named, lastLsn: rowsUpTo - 1n });
   });
   return missing;

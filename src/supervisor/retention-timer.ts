@@ -1,0 +1,66 @@
+// Retention as the recorder does it: on a timer, with its findings in the log.
+
+import type { Config } from '../config.ts';
+import { describeError } from '../errors.ts';
+import { realFileSystem } from '../io/real-file-system.ts';
+import type { Logger } from '../log.ts';
+import type { Wal } from '../wal/writer.ts';
+import { Retention } from './retention.ts';
+
+export interface RunningRetention {
+  /** Ends after the look that is under way. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Whether this recorder may remove segments: when it delivers, or when a loader does. With ClickHouse off
+ * nothing is ever removed, whatever an older flush log says.
+ */
+export function mayRemove(config: Config, deliver: boolean): boolean {
+  return deliver || (config.mode === 'wal_first' && !config.clickhouseDisabled);
+}
+
+/** Looks every `walRetainCheckMs` for segments that may go. `wal` is open, so this process has its lock. */
+export function startRetention(config: Config, wal: Wal, logger: Logger): RunningRetention {
+  const archiveDir = config.walArchiveDir === '' ? null : config.walArchiveDir;
+  const retention = new Retention({
+    fileSystem: realFileSystem,
+    dir: config.walDir,
+    walId: wal.walId,
+    retainMs: config.walRetainMs,
+    retainBytes: config.walRetainBytes,
+    archiveDir,
+    trim: (beforeLsn) => wal.trim(beforeLsn),
+    now: Date.now,
+  });
+  let problem = '';
+  const say = (text: string) => {
+    // The same finding at every look is one line.
+    if (text !== problem && text !== '') logger.warn(text);
+    problem = text;
+  };
+  const look = async () => {
+    try {
+      const { removed, hold } = await retention.run();
+      if (removed.length > 0) {
+        const copies = archiveDir === null ? '' : `, copies in ${archiveDir}`;
+        logger.info(`removed ${removed.length} delivered segments, the last ${removed.at(-1)}${copies}`);
+      }
+      say(hold === null ? '' : `segments are kept: ${hold.segment}: ${hold.reason}`);
+    } catch (error) {
+      say(`segments are kept: ${describeError(error)}`);
+    }
+  };
+  let running: Promise<void> | null = null;
+  const timer = setInterval(() => {
+    running ??= look().finally(() => {
+      running = null;
+    });
+  }, config.walRetainCheckMs);
+  return {
+    stop: async () => {
+      clearInterval(timer);
+      await running;
+    },
+  };
+}
