@@ -3,7 +3,8 @@
 
 import leven from 'leven';
 import { RecorderError } from './errors.ts';
-import { flagOf, type Setting, type SettingName, settings } from './settings.ts';
+import type { Setting } from './setting.ts';
+import { flagOf, type SettingName, settings } from './settings.ts';
 
 type Values = { [K in SettingName]: (typeof settings)[K] extends Setting<infer T> ? T : never };
 

@@ -2,7 +2,9 @@
 // reads the environment for configuration.
 
 import { hostname } from 'node:os';
+import { guardSettings } from './guard-settings.ts';
 import { limits } from './limits.ts';
+import { setting } from './setting.ts';
 import {
   boolean,
   bytes,
@@ -16,29 +18,6 @@ import {
   socketMode,
   text,
 } from './setting-parsers.ts';
-
-/** One setting: how it is named, what it means, and how its text becomes a value. */
-export interface Setting<T> {
-  env: string;
-  /** Metavariable in the help text. */
-  placeholder: string;
-  description: string;
-  /** Text of the default, parsed like any other text. */
-  fallback: string;
-  /** Parses the text; throws ExpectedError when it is not valid. */
-  parse: (text: string) => T;
-  secret: boolean;
-}
-
-function setting<T>(
-  env: string,
-  placeholder: string,
-  fallback: string,
-  parse: (text: string) => T,
-  description: string,
-): Setting<T> {
-  return { env, placeholder, description, fallback, parse, secret: false };
-}
 
 /** All settings by the name that the program uses; `Config` follows from it. */
 export const settings = {
@@ -279,6 +258,7 @@ export const settings = {
     milliseconds(0, 3_600_000),
     'time for a stop to deliver what is in the WAL',
   ),
+  ...guardSettings,
   logLevel: setting(
     'HFT_LOG_LEVEL',
     'LEVEL',

@@ -15,6 +15,7 @@ import { realFileSystem } from '../io/real-file-system.ts';
 import { ownCommand } from '../own-program.ts';
 import { connectClickHouse, type SqlClient } from '../sink/clickhouse-client.ts';
 import { type ReconcileReport, reconcile } from '../supervisor/reconcile.ts';
+import { readStatus } from '../supervisor/status-file.ts';
 import { startProgress } from './demo-progress.ts';
 import { printAnswers } from './demo-questions.ts';
 import { printLine, reportFailure, toJson } from './options.ts';
@@ -156,18 +157,22 @@ async function stopRecorder(recorder: Bun.Subprocess, places: Places): Promise<v
   if (code !== 0) throw failure(`the recorder ended with exit code ${code}`, places);
 }
 
-function resultOf(sent: number, report: ReconcileReport, seconds: number): DemoResult {
-  // Gap rows are the recorder's own; nobody sent them.
-  const gaps = report.topics['gaps'];
-  const clickhouse = report.inserted - (gaps?.inserted ?? 0);
+function resultOf(sent: number, report: ReconcileReport, own: number, seconds: number): DemoResult {
+  const clickhouse = report.inserted - own;
   return {
     sent,
-    durable: report.logged - (gaps?.logged ?? 0),
+    durable: report.logged - own,
     clickhouse,
     lost: Math.max(0, sent - clickhouse),
     duplicated: report.duplicated,
     seconds: Number(seconds.toFixed(3)),
   };
+}
+
+/** Rows that the recorder made itself, of gaps and of its health; nobody sent them. */
+function ownRows(walDir: string): number {
+  const topics = Object.values(readStatus(realFileSystem, walDir)?.topics ?? {});
+  return topics.reduce((sum, { own }) => sum + (own ?? 0), 0);
 }
 
 /** Feeds, drains and counts, with a running server. */
@@ -193,7 +198,7 @@ async function record(
     const { walDir } = places;
     const report = await reconcile({ fileSystem: realFileSystem, walDir, client, database: DATABASE });
     if (report === null) throw failure('the recorder left no write-ahead log', places);
-    return resultOf(sent, report, seconds);
+    return resultOf(sent, report, ownRows(walDir), seconds);
   } finally {
     recorder.kill('SIGKILL');
     await recorder.exited;

@@ -35,6 +35,15 @@ export type FlusherEvent =
       message: string;
       waitMs: number;
     }
+  /** A group is at the server; `oldestNs` is the ingest time of its first row, ns since 1970. */
+  | {
+      kind: 'inserted';
+      topic: string;
+      rowCount: number;
+      payloadBytes: number;
+      seconds: number;
+      oldestNs: bigint;
+    }
   /** A topic delivers again after retries, or its table was put right. */
   | { kind: 'recovered'; topic: string | null }
   /** A topic cannot be delivered until an operator acts; its rows stay in the WAL and it is tried again. */

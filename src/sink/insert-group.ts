@@ -53,6 +53,13 @@ function ingestTsAt(view: BlockView, row: number): bigint {
   return BigInt.asIntN(64, (BigInt(words[row * 2 + 1]!) << 32n) | BigInt(words[row * 2]!));
 }
 
+/** Says that a group is at the server. */
+export function insertedEvent({ topic, rowCount, payloadBytes, slices }: InsertGroup, seconds: number) {
+  const { view, fromRow } = slices[0]!;
+  const oldestNs = ingestTsAt(view, fromRow);
+  return { kind: 'inserted' as const, topic, rowCount, payloadBytes, seconds, oldestNs };
+}
+
 /** First row from `fromRow` on whose time lies outside [start, end); the row count when there is none. */
 function partitionRunEnd(
   view: BlockView,

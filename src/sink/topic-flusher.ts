@@ -16,7 +16,7 @@ import type { FlushLog } from './flush-log.ts';
 import type { OpenGroup } from './flush-log-format.ts';
 import type { FlusherConfig, FlusherEvent, TopicState, TopicStats } from './flusher-types.ts';
 import { createGroupReader, type GroupReader } from './group-reader.ts';
-import { deduplicationToken, type InsertGroup } from './insert-group.ts';
+import { deduplicationToken, type InsertGroup, insertedEvent } from './insert-group.ts';
 import { locateFrom } from './locate-group.ts';
 import { pause, type RetryOptions, untilDone } from './retry.ts';
 import { ServerError } from './server-error.ts';
@@ -205,6 +205,7 @@ export class TopicFlusher {
   async #deliver(group: InsertGroup, logged: OpenGroup, uncertain: boolean): Promise<boolean> {
     const { config, client, fileSystem, signal, random, report, log } = this.#options;
     this.#state = 'inserting';
+    const startedMs = performance.now();
     const onFailure = (error: ServerError) => this.#failed(error, 'retrying');
     const outcome = await deliverGroup(
       {
@@ -223,6 +224,7 @@ export class TopicFlusher {
     if (outcome === 'stopped') return false;
     if (outcome === 'inserted' && this.#lastError !== null) this.#recovered();
     log.close(logged, outcome);
+    if (outcome === 'inserted') report(insertedEvent(group, (performance.now() - startedMs) / 1000));
     log.compact();
     return true;
   }

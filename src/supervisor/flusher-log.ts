@@ -9,6 +9,8 @@ const isWorthALine = (attempt: number): boolean => (attempt & (attempt - 1)) ===
 /** Logs an event of the flusher. */
 export function logFlusherEvent(logger: Logger, event: FlusherEvent): void {
   switch (event.kind) {
+    case 'inserted':
+      return;
     case 'connected':
       logger.info(`delivering to ClickHouse ${event.version} at ${event.url}`);
       if (!event.deduplicationTokens) {

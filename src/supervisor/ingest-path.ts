@@ -20,11 +20,14 @@ import { createExtractor, type Extract } from '../schema/extractor.ts';
 import { createGeneric } from '../schema/generic.ts';
 import type { TopicModel } from '../schema/model.ts';
 import { generatedClassOf, topics } from '../schema/registry.ts';
+import { sentEndLsn } from '../sink/flush-log.ts';
+import { WalClosedError } from '../wal/errors.ts';
 import { openWal } from '../wal/open.ts';
 import type { Wal } from '../wal/writer.ts';
 import { createGapRecorder } from './gap-rows.ts';
 import { GroupCommit } from './group-commit.ts';
 import { Ingest, type RefusedFrame } from './ingest.ts';
+import { type IngestObserver, type SealedRows, SealedTally } from './ingest-observer.ts';
 import { Quarantine } from './quarantine.ts';
 import { recoverStreams } from './recovered-streams.ts';
 import { logRecovery } from './recovery-log.ts';
@@ -39,6 +42,7 @@ export interface Producers {
 interface Capture {
   streams: StreamCapture;
   appendedBytes: number;
+  sealed: SealedRows[];
 }
 
 /**
@@ -48,6 +52,7 @@ interface Capture {
 export async function openIngestPath(
   config: Config,
   datagramSources: readonly string[],
+  observer: IngestObserver,
   logger: Logger,
 ): Promise<IngestPath> {
   const streams = new StreamTable(limits.rememberedSessions);
@@ -61,13 +66,17 @@ export async function openIngestPath(
     syncPolicy: config.walSync,
     syncIntervalMs: config.walSyncIntervalMs,
     ...recovered.walOptions,
+    minNextLsn: sentEndLsn(realFileSystem, config.walDir),
     onStateChange: () => path?.commit.request(),
-    onSyncFailure: (error) => logger.error({ code: error.code }, error.message),
+    onSyncFailure: (error) => {
+      logger.error({ code: error.code }, error.message);
+      observer.syncFailed(error);
+    },
   });
   logRecovery(logger, config.walDir, wal.recovery);
   streams.restore(recovered.positions());
   recovered.follow(() => streams.snapshot());
-  path = new IngestPath(config, wal, streams, new Set(datagramSources), logger);
+  path = new IngestPath(config, wal, streams, new Set(datagramSources), observer, logger);
   return path;
 }
 
@@ -77,18 +86,23 @@ export class IngestPath {
   readonly ingest: Ingest;
   readonly quarantine: Quarantine;
   readonly commit: GroupCommit<Capture>;
+  readonly #observer: IngestObserver;
+  readonly #tally = new SealedTally(topics.length);
   #producers: Producers | null = null;
   #paused = false;
   #appendedBytes = 0;
   #durableBytes = 0;
+  #syncStartedMs: number | null = null;
 
   constructor(
     config: Config,
     wal: Wal,
     streams: StreamTable,
     datagramSources: ReadonlySet<string>,
+    observer: IngestObserver,
     logger: Logger,
   ) {
+    this.#observer = observer;
     this.wal = wal;
     this.streams = streams;
     this.quarantine = new Quarantine({
@@ -102,8 +116,11 @@ export class IngestPath {
       createExtract: config.schemaExtract ? createExtractor : createGenericExtract,
       append: (block) => {
         // #seal ends the group: after a crash all topics' rows of a round are there, or none.
-        wal.append({ ...block, endsGroup: false });
+        const lsn = wal.append({ ...block, endsGroup: false });
         this.#appendedBytes += block.payloadSizeBytes;
+        const { topicIndex, rowCount: rows, firstIngestTs: oldestNs } = block;
+        this.#tally.add({ topicIndex, rows, oldestNs });
+        observer.appended(topics[topicIndex]!.topic, lsn, block);
       },
       streamName: (streamId) => {
         const stream = streams.get(streamId)!;
@@ -123,10 +140,15 @@ export class IngestPath {
       seal: () => this.#seal(),
       sync: async () => {
         await this.quarantine.sync();
-        await wal.sync();
+        await this.#sync();
       },
       durable: (capture) => this.#durable(capture),
-      failed: (capture) => streams.giveBack(capture.streams),
+      failed: (capture, error) => {
+        // The log cannot go on: the process ends, and producers send again what was not acknowledged.
+        if (error instanceof WalClosedError) throw error;
+        streams.giveBack(capture.streams);
+        for (const rows of capture.sealed) this.#tally.add(rows);
+      },
     });
   }
 
@@ -139,6 +161,21 @@ export class IngestPath {
   /** Makes everything durable that was received; false where the disk did not take it within `deadlineMs`. */
   flush(deadlineMs: number): Promise<boolean> {
     return this.commit.flush(deadlineMs);
+  }
+
+  /** Bytes in the WAL that no sync has covered. */
+  get unsyncedBytes(): number {
+    return this.#appendedBytes - this.#durableBytes;
+  }
+
+  /** Whether stream producers are held back. */
+  get isPaused(): boolean {
+    return this.#paused;
+  }
+
+  /** For how long the sync that runs now has run, ms; 0 where none runs. */
+  get syncingForMs(): number {
+    return this.#syncStartedMs === null ? 0 : performance.now() - this.#syncStartedMs;
   }
 
   /** Closes quarantine and WAL. */
@@ -154,11 +191,27 @@ export class IngestPath {
     this.#regulate();
     if (!sealed) return null;
     this.wal.endGroup();
-    return { streams: this.streams.capture(), appendedBytes: this.#appendedBytes };
+    return {
+      streams: this.streams.capture(),
+      appendedBytes: this.#appendedBytes,
+      sealed: this.#tally.take(),
+    };
+  }
+
+  async #sync(): Promise<void> {
+    const startedMs = performance.now();
+    this.#syncStartedMs = startedMs;
+    try {
+      await this.wal.sync();
+      this.#observer.synced((performance.now() - startedMs) / 1000);
+    } finally {
+      this.#syncStartedMs = null;
+    }
   }
 
   #durable(capture: Capture): void {
     this.#durableBytes = capture.appendedBytes;
+    for (const rows of capture.sealed) this.#observer.durable(rows);
     this.streams.markDurable(capture.streams);
     this.#producers?.sendAcks();
     this.#regulate();

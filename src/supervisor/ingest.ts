@@ -36,6 +36,10 @@ import type { BlockAppend } from '../wal/writer.ts';
  */
 const SHED_AT_BYTES = 4 * limits.unsyncedBytes;
 
+/** Why rows are dropped on purpose. */
+export const SHED_CAUSES = ['memory', 'disk'] as const;
+export type ShedCause = (typeof SHED_CAUSES)[number];
+
 /** One topic on its way into the WAL. */
 export interface TopicIngest {
   readonly model: TopicModel;
@@ -49,8 +53,11 @@ export interface TopicIngest {
   malformed: number;
   /** Rows in the WAL. */
   logged: number;
-  /** Rows dropped because memory was full. */
+  /** Rows dropped on purpose. */
   shed: number;
+  shedByCause: Record<ShedCause, number>;
+  /** Rows that the recorder made itself: nobody sent them. */
+  own: number;
 }
 
 export interface IngestOptions {
@@ -101,6 +108,8 @@ function createTopic(model: TopicModel, index: number, options: IngestOptions): 
     malformed: 0,
     logged: 0,
     shed: 0,
+    shedByCause: { memory: 0, disk: 0 },
+    own: 0,
   };
 }
 
@@ -178,6 +187,7 @@ export class Ingest implements FrameSink {
     topic.received++;
     if (this.#waitingBytes > SHED_AT_BYTES && this.#options.isDatagram(streamId)) {
       topic.shed++;
+      topic.shedByCause.memory++;
       return;
     }
     commitRow(batch, streamId, seqLow, seqHigh, this.#now.low, this.#now.high);
@@ -208,9 +218,17 @@ export class Ingest implements FrameSink {
     const code = topic.extract(view, frame, 0, frame.length, topic.batch);
     assert(code === Malformed.ok, `own ${topic.model.topic} frame is ${malformedName(code)}`);
     topic.received++;
+    topic.own++;
     commitRow(topic.batch, streamId, seq % TWO_32, Math.floor(seq / TWO_32), this.#now.low, this.#now.high);
     if (isFull(topic.batch)) this.#sealTopic(topic);
     this.#options.pending();
+  }
+
+  /** Rows dropped on purpose since the start, by topic and cause. */
+  *shedRows(): Generator<{ topic: string; cause: ShedCause; rows: number }> {
+    for (const { model, shedByCause } of this.topics) {
+      for (const cause of SHED_CAUSES) yield { topic: model.topic, cause, rows: shedByCause[cause] };
+    }
   }
 
   /** Bytes of rows that are not in the WAL. */

@@ -21,13 +21,14 @@ import { parseUdpEndpoints, type UdpFeed } from '../net/udp-endpoint.ts';
 import { topics } from '../schema/registry.ts';
 import type { Flusher } from '../sink/flusher.ts';
 import { createWorkerFlusher } from '../sink/flusher-client.ts';
-import type { DrainResult } from '../sink/flusher-types.ts';
+import type { DrainResult, FlusherEvent } from '../sink/flusher-types.ts';
 import { flusherConfig } from './flusher-config.ts';
 import { logFlusherEvent } from './flusher-log.ts';
 import { type IngestPath, openIngestPath } from './ingest-path.ts';
 import { mayRemove, startRetention } from './retention-timer.ts';
 import { statusOf } from './status.ts';
 import { writeStatus } from './status-file.ts';
+import { Watch } from './watch.ts';
 
 /** What a stop has left behind. */
 export interface StopResult {
@@ -66,21 +67,31 @@ const STATUS_INTERVAL_MS = 1000;
 export async function startRecorder(config: Config, deliver: boolean, logger: Logger): Promise<Recorder> {
   const feeds = parseUdpEndpoints(config.udp);
   const sources = feeds.map(({ name }) => name);
-  const path = await openIngestPath(config, sources, logger);
+  const watch = new Watch(config, logger);
+  const path = await openIngestPath(config, sources, watch, logger).catch((error) => {
+    watch.stop();
+    throw error;
+  });
   const parts: RecorderParts = { config, path, flusher: null, stream: null, datagram: null };
   const saveStatus = () => writeStatus(realFileSystem, config.walDir, statusOf(parts));
   const statusTimer = setInterval(saveStatus, STATUS_INTERVAL_MS);
   const retention = mayRemove(config, deliver) ? startRetention(config, path.wal, logger) : null;
   const stop = async (deadlineMs: number): Promise<StopResult> => {
-    const result = await drain(parts, deadlineMs);
+    const result = await drain(parts, watch, deadlineMs);
     clearInterval(statusTimer);
     await retention?.stop();
     saveStatus();
+    watch.stop();
     await path.close();
     return result;
   };
   try {
-    if (deliver) parts.flusher = startFlusher(config, logger);
+    if (deliver) {
+      watch.seedLag();
+      parts.flusher = startFlusher(config, watch, logger);
+    }
+    watch.attach(parts);
+    watch.openHttp();
     if (feeds.length > 0) parts.datagram = await openDatagramListener(parts, feeds, logger);
     if (config.socketPath !== '') parts.stream = await openStreamListener(parts, logger);
     saveStatus();
@@ -97,8 +108,11 @@ export async function startRecorder(config: Config, deliver: boolean, logger: Lo
   };
 }
 
-function startFlusher(config: Config, logger: Logger): Flusher {
-  const report = logFlusherEvent.bind(null, logger);
+function startFlusher(config: Config, watch: Watch, logger: Logger): Flusher {
+  const report = (event: FlusherEvent) => {
+    logFlusherEvent(logger, event);
+    watch.flusherEvent(event);
+  };
   const flusher = createWorkerFlusher({ config: flusherConfig(config), topics, report });
   flusher.start();
   return flusher;
@@ -149,7 +163,7 @@ async function openDatagramListener(
 }
 
 /** Ends the input, makes it durable, acknowledges it, delivers what can be delivered before the deadline. */
-async function drain(parts: RecorderParts, deadlineMs: number): Promise<StopResult> {
+async function drain(parts: RecorderParts, watch: Watch, deadlineMs: number): Promise<StopResult> {
   const { path, flusher, stream, datagram } = parts;
   const endMs = performance.now() + deadlineMs;
   const restMs = () => Math.max(0, endMs - performance.now());
@@ -157,6 +171,7 @@ async function drain(parts: RecorderParts, deadlineMs: number): Promise<StopResu
   await Promise.all([stream?.drain(inputMs), datagram?.drain(inputMs)]);
   datagram?.close();
   stream?.pause();
+  watch.stopRows();
   const durable = await path.flush(Math.max(LEAST_COMMIT_MS, restMs()));
   stream?.close();
   const undelivered = flusher === null ? null : await flusher.drain(restMs());

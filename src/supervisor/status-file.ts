@@ -17,6 +17,8 @@ export interface TopicStatus {
   malformed: number;
   /** Rows dropped because memory was full. */
   shed: number;
+  /** Rows that the recorder made itself, among `received`; absent in files of older versions. */
+  own?: number;
 }
 
 /** What the recorder says of itself. Further fields may be there. */

@@ -8,8 +8,8 @@ import type { RecorderStatus, TopicStatus } from './status-file.ts';
 export function statusOf({ config, path, flusher, stream, datagram }: RecorderParts): RecorderStatus {
   const { ingest, wal } = path;
   const topics: Record<string, TopicStatus> = {};
-  for (const { model, received, logged, malformed, shed } of ingest.topics) {
-    topics[model.topic] = { received, logged, malformed, shed };
+  for (const { model, received, logged, malformed, shed, own } of ingest.topics) {
+    topics[model.topic] = { received, logged, malformed, shed, own };
   }
   const feeds = [...(datagram?.stats.values() ?? [])];
   const sum = (values: number[]) => values.reduce((total, value) => total + value, 0);

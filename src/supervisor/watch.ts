@@ -1,0 +1,244 @@
+// Watches one recorder: metrics, health, and the HTTP server that shows them.
+//
+// Invariants
+// - Watching never stops recording: what fails here is a log line.
+// - Nothing is done for a row; something small for a block, a sync, an insert group; the rest once a second.
+//
+// Life cycle: new Watch → attach (the parts are there) → openHttp → stopRows (before the last sync) → stop.
+
+import { readFileSync } from 'node:fs';
+import { type Config, clickhouseUrls } from '../config.ts';
+import { describeError, RecorderError } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import { type HttpServer, parseHttpAddress, startHttpServer } from '../observe/http-server.ts';
+import { startLoopDelay } from '../observe/loop-delay.ts';
+import { createMetrics, type Sample } from '../observe/metrics.ts';
+import { topics } from '../schema/registry.ts';
+import type { FlusherEvent } from '../sink/flusher-types.ts';
+import type { WalSyncError } from '../wal/errors.ts';
+import type { BlockAppend } from '../wal/writer.ts';
+import { FlusherHealth } from './flusher-health.ts';
+import { type HealthChange, HealthTracker } from './health.ts';
+import { HealthCauses } from './health-causes.ts';
+import { readLosses, writeLosses } from './health-file.ts';
+import { createHealthLog } from './health-log.ts';
+import { HealthPoll } from './health-poll.ts';
+import { createHealthRows, type HealthRows } from './health-rows.ts';
+import type { IngestObserver, SealedRows } from './ingest-observer.ts';
+import { seedLag } from './lag-seed.ts';
+import { LagTracker } from './lag-tracker.ts';
+import * as samplesOf from './metric-samples.ts';
+import type { RecorderParts } from './recorder.ts';
+import { statusOf } from './status.ts';
+import { measureWal, type WalUsage } from './wal-usage.ts';
+import { shownHealth, watchRoutes } from './watch-routes.ts';
+
+const LOOK_INTERVAL_MS = 1000;
+/** Changes that wait for the path to open; more than a start can bring. */
+const MAX_WAITING_ROWS = 1000;
+
+export class Watch implements IngestObserver {
+  readonly health: HealthTracker;
+  readonly #config: Config;
+  readonly #logger: Logger;
+  readonly #metrics = createMetrics();
+  readonly #causes: HealthCauses;
+  readonly #flusherHealth: FlusherHealth;
+  readonly #poll: HealthPoll;
+  readonly #lag = new LagTracker();
+  readonly #durableRows: number[] = topics.map(() => 0);
+  readonly #waitingRows: HealthChange[] = [];
+  readonly #stopLoopDelay: () => void;
+  #usage: WalUsage | null = null;
+  #parts: RecorderParts | null = null;
+  #rows: HealthRows | null = null;
+  #timer: ReturnType<typeof setInterval> | null = null;
+  #server: HttpServer | null = null;
+  #stopping = false;
+  #lossesChanged = false;
+
+  constructor(config: Config, logger: Logger) {
+    this.#config = config;
+    this.#logger = logger;
+    this.#causes = new HealthCauses(config.walDir, clickhouseUrls(config)[0]!);
+    const log = createHealthLog(logger);
+    this.health = new HealthTracker((change) => {
+      log(change);
+      // Rows are written from the timer: a change may come from within the WAL.
+      if (this.#waitingRows.length < MAX_WAITING_ROWS) this.#waitingRows.push(change);
+      this.#lossesChanged ||= change.condition.state === 'data_loss';
+    });
+    this.#flusherHealth = new FlusherHealth(this.health, this.#causes);
+    this.#poll = new HealthPoll(this.health, this.#causes);
+    this.#stopLoopDelay = startLoopDelay((seconds) => this.#metrics.loopDelay.observe(seconds));
+  }
+
+  appended(topic: string, lsn: bigint, block: BlockAppend): void {
+    const oldestMs = Number(block.firstIngestTs / 1_000_000n);
+    if (this.#delivers) this.#lag.append(topic, lsn, block.rowCount, block.payloadSizeBytes, oldestMs);
+  }
+
+  synced(seconds: number): void {
+    this.#metrics.sync.observe(seconds);
+    this.health.clear('sync_failed');
+  }
+
+  durable({ topicIndex, rows, oldestNs }: SealedRows): void {
+    this.#durableRows[topicIndex]! += rows;
+    this.#metrics.durable.observe({ topic: topics[topicIndex]!.topic }, ageSeconds(oldestNs));
+  }
+
+  syncFailed(error: WalSyncError): void {
+    this.health.raise('critical', this.#causes.syncFailed(describeError(error)));
+  }
+
+  /** Takes an event of the flusher. */
+  flusherEvent(event: FlusherEvent): void {
+    this.#flusherHealth.take(event);
+    if (event.kind !== 'inserted') return;
+    this.#metrics.insert.observe({ topic: event.topic }, event.seconds);
+    this.#metrics.inserted.observe({ topic: event.topic }, ageSeconds(event.oldestNs));
+  }
+
+  /** The parts are there: begins to look at them. */
+  attach(parts: RecorderParts): void {
+    this.#parts = parts;
+    const { ingest, streams, wal } = parts.path;
+    this.health.restore(readLosses(this.#config.walDir));
+    for (const { segment, reason, firstLsn, lastLsn } of wal.recovery.findings) {
+      const rows = Number(lastLsn - firstLsn) + 1;
+      if (rows > 0) this.health.lose(this.#causes.unreadable(segment, reason), rows);
+    }
+    this.#rows = createHealthRows(ingest, streams);
+    this.#look();
+    this.#timer = setInterval(() => this.#look(), LOOK_INTERVAL_MS);
+  }
+
+  /** Rows of earlier runs count as not delivered until the flusher says otherwise. */
+  seedLag(): void {
+    seedLag(this.#lag, this.#config.walDir, this.#logger);
+  }
+
+  /**
+   * Opens the HTTP server. The default port in use is a warning: it was nobody's wish.
+   * @throws RecorderError where the address was given and does not work
+   */
+  openHttp(): void {
+    const { http, origins } = this.#config;
+    if (http === '') return;
+    try {
+      const { host, port } = parseHttpAddress(http);
+      const onError = (error: unknown) => this.#logger.error(`HTTP: ${describeError(error)}`);
+      const routes = watchRoutes({
+        metrics: this.#metrics,
+        samples: () => this.#samples(),
+        health: this.health,
+        notReady: () => this.#notReady(),
+        status: () => this.status(),
+        acknowledged: () => this.#look(),
+      });
+      this.#server = startHttpServer({ host, port, token: httpToken(this.#config), routes, onError });
+      this.#logger.info(`metrics and health on ${this.#server.url}`);
+    } catch (error) {
+      const isInUse = error instanceof RecorderError && error.code === 'http_port_in_use';
+      if (!isInUse || origins.http !== 'default') throw error;
+      this.#logger.warn(`no HTTP server: ${describeError(error)}`);
+    }
+  }
+
+  /** Everything that is known of the recorder, as plain data. */
+  status(): unknown {
+    const parts = this.#parts;
+    if (parts === null) return null;
+    const flusher = parts.flusher?.stats() ?? null;
+    return {
+      ...statusOf(parts),
+      health: shownHealth(this.health.report()),
+      ready: this.#notReady().length === 0,
+      disk: this.#usage,
+      nextLsn: parts.path.wal.nextLsn,
+      durableLsn: parts.path.wal.durableLsn,
+      paused: parts.path.isPaused,
+      flusher,
+      lag: Object.fromEntries(flusher?.topics.map(({ topic }) => [topic, this.#lag.lag(topic)]) ?? []),
+    };
+  }
+
+  /** No more rows of its own: what is recorded from now on would not be made durable. */
+  stopRows(): void {
+    this.#stopping = true;
+    this.#look();
+    this.#rows?.close();
+    this.#rows = null;
+  }
+
+  stop(): void {
+    this.#stopping = true;
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#stopLoopDelay();
+    this.#server?.stop();
+  }
+
+  get #delivers(): boolean {
+    return this.#parts === null || this.#parts.flusher !== null;
+  }
+
+  #look(): void {
+    const parts = this.#parts;
+    if (parts === null) return;
+    try {
+      this.#usage = measureWal(this.#config.walDir);
+      for (const { topic, deliveredLsn } of parts.flusher?.stats().topics ?? [])
+        this.#lag.delivered(topic, deliveredLsn);
+      this.#poll.look(parts, parts.flusher === null ? null : this.#lag, this.#usage);
+      if (this.#lossesChanged) this.#lossesChanged = !writeLosses(this.#config.walDir, this.health.losses());
+      for (const change of this.#waitingRows.splice(0)) this.#rows?.record(change);
+    } catch (error) {
+      this.#logger.error(`watching failed: ${describeError(error)}`);
+    }
+  }
+
+  #notReady(): string[] {
+    const parts = this.#parts;
+    if (parts === null || this.#stopping) return ['starting or stopping'];
+    const reasons: string[] = [];
+    if (!parts.path.wal.writable) reasons.push('the WAL takes no rows');
+    for (const { tag, message } of this.health.report().conditions)
+      if (tag === 'sync_stalled' || tag === 'sync_failed') reasons.push(message);
+    return reasons;
+  }
+
+  *#samples(): Generator<Sample> {
+    const parts = this.#parts;
+    yield* samplesOf.processSamples();
+    yield* samplesOf.healthSamples(this.health);
+    yield* samplesOf.usageSamples(this.#usage);
+    if (parts === null) return;
+    const { config, path, flusher } = parts;
+    yield* samplesOf.buildSamples(config.recorderId, path.wal.walId.toString(), config.mode);
+    yield* samplesOf.ingestSamples(parts, this.#durableRows);
+    yield* samplesOf.listenerSamples(parts);
+    if (flusher === null) return;
+    yield* samplesOf.flusherSamples(flusher.stats());
+    yield* samplesOf.lagSamples(this.#lag, flusher.stats());
+  }
+}
+
+/** Age of a moment given in ns since 1970. */
+function ageSeconds(ns: bigint): number {
+  return Math.max(0, Date.now() / 1000 - Number(ns / 1000n) / 1e6);
+}
+
+/** The token of HTTP requests; throws where its file cannot be read. */
+function httpToken({ httpToken: token, httpTokenFile: file }: Config): string {
+  if (file === '') return token;
+  try {
+    const content = readFileSync(file, 'utf8').trim();
+    if (content !== '') return content;
+  } catch (cause) {
+    throw new RecorderError('http_token_unreadable', `cannot read HFT_RECORDER_HTTP_TOKEN_FILE ${file}`, {
+      cause,
+    });
+  }
+  throw new RecorderError('http_token_unreadable', `HFT_RECORDER_HTTP_TOKEN_FILE ${file} is empty`);
+}
