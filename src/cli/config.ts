@@ -29,6 +29,7 @@ function showConfig(config: Config, json: boolean): void {
     head: ['setting', 'value', 'from', 'meaning'],
     wordWrap: true,
     colWidths: [null, 24, 13, 60],
+    style: { head: [], border: [] },
   });
   for (const row of rows) table.push([row.name, row.value, row.origin, row.description]);
   printLine(table.toString());
