@@ -110,26 +110,24 @@ async function killOne(
   const again = (start: () => void | Promise<void>) => {
     restarts.push(Bun.sleep(pauseMs).then(start));
   };
-  if (roll < 0.4) {
-    if (!(await world.killRecorder())) return null;
+  if (roll < 0.35) {
+    if (!(await world.recorder.kill())) return null;
     again(() => world.startRecorder());
     return 'recorder';
   }
-  if (roll < 0.65) {
+  if (roll < 0.6) {
     const producer = random.pick(world.producers);
     if (!(await producer.child.kill())) return null;
     again(() => producer.start());
     return 'producer';
   }
-  if (roll < 0.85 || !world.loader.alive) {
+  if (roll < 0.8 || !world.loader.alive) {
     if (!(await world.clickhouse.kill())) return null;
     again(() => world.startClickhouse());
     return 'clickhouse';
   }
   await world.loader.kill();
-  again(() => {
-    if (world.mode === 'wal_first' && world.recorder.alive && !world.loader.alive) world.loader.start();
-  });
+  again(() => world.startLoader());
   return 'loader';
 }
 
@@ -152,8 +150,8 @@ async function finish(world: World, problems: string[], say: (text: string) => v
   say(`all sent: ${progressOf(world)}; draining`);
   const code = await world.recorder.end('SIGTERM', FINISH_TIMEOUT_MS);
   if (code !== 0) problems.push(`the recorder ended with ${code}\n${world.recorder.logTail()}`);
-  if (world.mode !== 'wal_first') return;
   await world.loader.kill();
+  if (world.mode !== 'wal_first') return;
   const environment = {
     HFT_RECORDER_MODE: 'wal_first',
     HFT_CLICKHOUSE_HOST: world.clickhouseUrl,

@@ -150,24 +150,26 @@ export class World {
     );
   }
 
-  /** Starts the recorder with other settings than before, and the loader where the mode asks for it. */
-  startRecorder(mode?: 'direct' | 'wal_first'): void {
+  /**
+   * Starts the recorder with other settings than before, and the loader where the mode asks for it. A loader
+   * that runs when the mode changes to `direct` delivers on until it is killed: the recorder waits for that.
+   */
+  startRecorder(): void {
     const { random, withLoader } = this.#options;
-    const chosen = mode ?? random.pick(['direct', 'wal_first'] as const);
-    this.mode = withLoader ? chosen : 'direct';
+    this.mode = withLoader ? random.pick(['direct', 'wal_first']) : 'direct';
     this.#settings = {
       HFT_CLICKHOUSE_FORMAT: random.pick(['RowBinary', 'Native']),
       HFT_FLUSH_ROWS: random.pick(['500', '5000', '50000']),
       HFT_FLUSH_INTERVAL_MS: random.pick(['20', '100', '300']),
     };
     this.recorder.start();
-    if (this.mode === 'wal_first') this.loader.start();
+    if (this.mode === 'wal_first') this.startLoader();
+    else if (this.loader.alive) setTimeout(() => void this.loader.kill(), random.next() * 1500);
   }
 
-  /** Kills the recorder; where it ran without flusher, the loader goes with it, for the mode may change. */
-  async killRecorder(): Promise<boolean> {
-    const [killed] = await Promise.all([this.recorder.kill(), this.loader.kill()]);
-    return killed;
+  /** Starts the loader unless it runs, or is not wanted now. */
+  startLoader(): void {
+    if (this.mode === 'wal_first' && !this.loader.alive) this.loader.start();
   }
 
   /** Ends every process at once. */

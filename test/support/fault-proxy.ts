@@ -1,0 +1,240 @@
+// A TCP proxy before an HTTP server that breaks requests at a chosen point: before, inside and after the body,
+// before and inside the answer; or hangs, delays, answers 500 itself, or is not there at all.
+//
+// A request is held until it is complete, so that the point of the break is exact. A connection to the server
+// belongs to one connection of a client: what the proxy cuts, the server sees cut too, except with
+// `cut_after_body`, where the server goes on with a client that is gone.
+
+import { createServer, connect as dial, type Server, type Socket } from 'node:net';
+import type { SeededRandom } from './random.ts';
+
+export const FAULTS = [
+  'cut_before_request',
+  'cut_before_body',
+  'cut_inside_body',
+  'cut_after_body',
+  'cut_before_answer',
+  'cut_inside_answer',
+  'hang_before_body',
+  'hang_inside_body',
+  'hang_before_answer',
+  'answer_500',
+  'delay',
+] as const;
+export type Fault = (typeof FAULTS)[number] | 'none';
+
+export interface ProxiedRequest {
+  method: string;
+  /** Path with the query string, decoded. */
+  target: string;
+  isInsert: boolean;
+  bodySizeBytes: number;
+}
+
+export interface FaultProxyOptions {
+  /** `http://host:port` of the real server. */
+  target: string;
+  random: SeededRandom;
+  /** What happens to a request; may be replaced while the proxy runs. */
+  choose: (request: ProxiedRequest) => Fault;
+  /** Longest delay, default 300 ms. */
+  maxDelayMs?: number;
+}
+
+export interface FaultProxy {
+  readonly url: string;
+  readonly port: number;
+  /** How often each fault happened. */
+  readonly counts: Map<Fault, number>;
+  choose: FaultProxyOptions['choose'];
+  /** Refuses connections and cuts those that are open, until `up`. */
+  down(): Promise<void>;
+  up(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Starts a proxy on a free port. */
+export async function startFaultProxy(options: FaultProxyOptions): Promise<FaultProxy> {
+  const sockets = new Set<Socket>();
+  const counts = new Map<Fault, number>();
+  let server: Server | null = null;
+  let port = 0;
+  const proxy: FaultProxy = {
+    get url() {
+      return `http://127.0.0.1:${port}`;
+    },
+    get port() {
+      return port;
+    },
+    counts,
+    choose: options.choose,
+    async down() {
+      const closing = server;
+      server = null;
+      for (const socket of sockets) socket.destroy();
+      await new Promise<void>((resolve) => (closing === null ? resolve() : closing.close(() => resolve())));
+    },
+    async up() {
+      server = createServer((client) => {
+        const choose = (request: ProxiedRequest) => {
+          const fault = proxy.choose(request);
+          counts.set(fault, (counts.get(fault) ?? 0) + 1);
+          return fault;
+        };
+        new ProxiedConnection(client, { ...options, choose }, sockets);
+      });
+      await new Promise<void>((resolve, reject) => {
+        server!.once('error', reject);
+        server!.listen(port, '127.0.0.1', resolve);
+      });
+      const address = server.address();
+      if (typeof address === 'object' && address !== null) port = address.port;
+    },
+    close: () => proxy.down(),
+  };
+  await proxy.up();
+  return proxy;
+}
+
+/** One client's connection and the server's that belongs to it. */
+class ProxiedConnection {
+  readonly #options: FaultProxyOptions;
+  readonly #client: Socket;
+  readonly #sockets: Set<Socket>;
+  #server: Socket | null = null;
+  #received: Buffer = Buffer.alloc(0);
+  /** What is done with the answer to the request under way. */
+  #fault: Fault = 'none';
+  #isDetached = false;
+
+  constructor(client: Socket, options: FaultProxyOptions, sockets: Set<Socket>) {
+    this.#client = client;
+    this.#options = options;
+    this.#sockets = sockets;
+    this.#keep(client);
+    client.on('data', (chunk: Buffer) => this.#fromClient(chunk));
+    client.on('close', () => {
+      if (!this.#isDetached) this.#server?.destroy();
+    });
+  }
+
+  #keep(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.on('error', () => undefined);
+    socket.on('close', () => this.#sockets.delete(socket));
+  }
+
+  #fromClient(chunk: Buffer): void {
+    this.#received = Buffer.concat([this.#received, chunk]);
+    const request = splitRequest(this.#received);
+    if (request === null) return;
+    const bytes = this.#received.subarray(0, request.endOffset);
+    this.#received = this.#received.subarray(request.endOffset);
+    void this.#handle(bytes, request);
+  }
+
+  async #handle(bytes: Buffer, { bodyOffset, ...request }: SplitRequest): Promise<void> {
+    const { random, maxDelayMs = 300 } = this.#options;
+    const fault = this.#options.choose(request);
+    this.#fault = fault;
+    const inside = bodyOffset + Math.floor(random.next() * (bytes.length - bodyOffset));
+    if (fault === 'delay') await Bun.sleep(random.next() * maxDelayMs);
+    switch (fault) {
+      case 'cut_before_request':
+        return this.#cut();
+      case 'cut_before_body':
+        return this.#sendAndCut(bytes.subarray(0, bodyOffset));
+      case 'cut_inside_body':
+        return this.#sendAndCut(bytes.subarray(0, inside));
+      case 'cut_after_body':
+        this.#isDetached = true;
+        this.#send(bytes);
+        this.#client.destroy();
+        return;
+      case 'hang_before_body':
+        return this.#send(bytes.subarray(0, bodyOffset));
+      case 'hang_inside_body':
+        return this.#send(bytes.subarray(0, inside));
+      case 'answer_500':
+        this.#client.end(
+          'HTTP/1.1 500 Internal Server Error\r\nContent-Length: 5\r\nConnection: close\r\n\r\nsorry',
+        );
+        return;
+      default:
+        this.#send(bytes);
+    }
+  }
+
+  #send(bytes: Buffer): void {
+    if (this.#server === null || this.#server.destroyed) this.#server = this.#connect();
+    this.#server.write(bytes);
+  }
+
+  #sendAndCut(bytes: Buffer): void {
+    this.#send(bytes);
+    this.#client.destroy();
+    // An orderly end: the server reads all of this, and then that there is no more.
+    this.#server?.end();
+    this.#isDetached = true;
+  }
+
+  #cut(): void {
+    this.#client.destroy();
+    this.#server?.destroy();
+  }
+
+  #connect(): Socket {
+    const { hostname, port } = new URL(this.#options.target);
+    const server = dial(Number(port), hostname);
+    this.#keep(server);
+    server.on('data', (chunk: Buffer) => this.#fromServer(chunk));
+    server.on('close', () => this.#client.destroy());
+    return server;
+  }
+
+  #fromServer(chunk: Buffer): void {
+    if (this.#fault === 'cut_before_answer') this.#cut();
+    else if (this.#fault === 'cut_inside_answer') {
+      const kept = Math.floor(this.#options.random.next() * chunk.length);
+      this.#client.write(chunk.subarray(0, kept), () => this.#cut());
+    } else if (this.#fault !== 'hang_before_answer' && !this.#isDetached) this.#client.write(chunk);
+  }
+}
+
+interface SplitRequest extends ProxiedRequest {
+  bodyOffset: number;
+  endOffset: number;
+}
+
+/** Finds the first complete request; null while it is not. */
+function splitRequest(bytes: Buffer): SplitRequest | null {
+  const headEnd = bytes.indexOf('\r\n\r\n');
+  if (headEnd < 0) return null;
+  const head = bytes.subarray(0, headEnd).toString('latin1');
+  const [method = '', target = ''] = head.split(' ');
+  const bodyOffset = headEnd + 4;
+  const length = /^content-length: *(\d+)/im.exec(head)?.[1];
+  const chunked = /^transfer-encoding: *chunked/im.test(head);
+  const endOffset = chunked ? chunkedEnd(bytes, bodyOffset) : bodyOffset + Number(length ?? 0);
+  if (endOffset === null || endOffset > bytes.length) return null;
+  const decoded = decodeURIComponent(target.replaceAll('+', ' '));
+  return {
+    method,
+    target: decoded,
+    isInsert: /[?&]query=\s*INSERT/i.test(decoded),
+    bodySizeBytes: endOffset - bodyOffset,
+    bodyOffset,
+    endOffset,
+  };
+}
+
+function chunkedEnd(bytes: Buffer, from: number): number | null {
+  for (let at = from; ; ) {
+    const lineEnd = bytes.indexOf('\r\n', at);
+    if (lineEnd < 0) return null;
+    const size = Number.parseInt(bytes.subarray(at, lineEnd).toString('latin1'), 16);
+    at = lineEnd + 2 + size + 2;
+    if (at > bytes.length) return null;
+    if (size === 0) return at;
+  }
+}
