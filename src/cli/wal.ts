@@ -1,27 +1,20 @@
-// `recorder wal ls | verify | dump`: looks into a WAL directory, beside a recorder or without one. Reads
-// only.
+// `recorder wal`: ls, verify and dump look into a WAL directory, beside a recorder or without one, and change
+// nothing; the other sub-commands have files of their own.
 
 import Table from 'cli-table3';
 import type { Command } from 'commander';
-import { RecorderError } from '../errors.ts';
 import type { FileSystem } from '../io/file-system.ts';
 import { realFileSystem } from '../io/real-file-system.ts';
 import { listDeadLetters } from '../sink/dead-letter.ts';
 import { openHorizon } from '../wal/horizon.ts';
 import { ownerState, readLock } from '../wal/lock.ts';
 import { type ListedSegment, listSegments } from '../wal/segment-list.ts';
-import { type VerifyReport, verifyWal } from '../wal/verify.ts';
-import { addSettingFlags, configOf, printLine, reportFailure, toJson } from './options.ts';
+import { verifyWal } from '../wal/verify.ts';
+import { addSettingFlags, printLine, toJson } from './options.ts';
+import { directoryOf, guarded, JSON_FLAG } from './wal-command.ts';
 import { type DumpOptions, dumpWal, parseDumpOptions } from './wal-dump.ts';
-
-/** The directory given as an argument, else the configured one; throws when it is not there. */
-function directoryOf(command: Command, argument: string | undefined, fileSystem: FileSystem): string {
-  const dir = argument ?? configOf(command).walDir;
-  if (fileSystem.exists(dir)) return dir;
-  throw new RecorderError('no_wal', `there is no directory ${dir}`, {
-    hint: 'name the WAL directory, or set HFT_WAL_DIR',
-  });
-}
+import { addRepair } from './wal-repair.ts';
+import { showVerify } from './wal-verify.ts';
 
 function ownerOf(fileSystem: FileSystem, dir: string): { pid: number; host: string; alive: boolean } | null {
   const owner = readLock(fileSystem, dir);
@@ -96,40 +89,6 @@ function listWal(fileSystem: FileSystem, dir: string, json: boolean): void {
   }
 }
 
-/** What a crash leaves at the end is no loss: nothing of it was ever acknowledged. */
-function isLoss(kind: VerifyReport['damaged'][number]['kind']): boolean {
-  return kind !== 'torn_tail' && kind !== 'unborn';
-}
-
-function showVerify(report: VerifyReport, json: boolean): void {
-  if (report.damaged.some(({ kind }) => isLoss(kind))) process.exitCode = 1;
-  if (json) {
-    printLine(toJson({ ...report, walId: report.walId?.toString(16) ?? null }));
-    return;
-  }
-  for (const { segment, offset, endOffset, kind, reason, firstLsn, lastLsn } of report.damaged) {
-    const rows = lastLsn < firstLsn ? 'no rows lost' : `rows ${firstLsn} to ${lastLsn}`;
-    printLine(`${kind}: ${segment} bytes ${offset} to ${endOffset}: ${reason}, ${rows}`);
-  }
-  const { segments, blocks, rows, firstLsn, endLsn, inUse } = report;
-  const scope = inUse ? ' (in use: up to the durable horizon)' : '';
-  const verdict = report.damaged.length === 0 ? 'intact' : `${report.damaged.length} findings`;
-  printLine(
-    `${verdict}: ${segments} segments, ${blocks} blocks, ${rows} rows, LSN ${firstLsn} to ${endLsn}${scope}`,
-  );
-}
-
-/** Runs an action; what it throws becomes a message and exit code 1. */
-async function guarded(json: boolean | undefined, action: () => void | Promise<void>): Promise<void> {
-  try {
-    await action();
-  } catch (error) {
-    reportFailure(error, json === true);
-  }
-}
-
-const JSON_FLAG = ['--json', 'print one JSON object as the last line'] as const;
-
 /** Adds `recorder wal` with its sub-commands. */
 export function registerWal(program: Command): void {
   const wal = program.command('wal').description('look into the write-ahead log');
@@ -175,4 +134,6 @@ export function registerWal(program: Command): void {
         if (options.json === true) printLine(toJson(summary));
       }),
   );
+
+  addRepair(wal);
 }

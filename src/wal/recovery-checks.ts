@@ -1,3 +1,4 @@
+import { type AcceptedLoss, acceptLosses, areAccepted, readAcceptedLosses } from './accepted-losses.ts';
 import { WalFormatError, WalMissingSegmentError } from './errors.ts';
 import type { Horizon } from './horizon.ts';
 import { collectFindings, provenHorizon } from './recovery-plan.ts';
@@ -108,7 +109,10 @@ export function checkMissing(
   if (segments.length === 0 && durableLsn > trimmedLsn) {
     missing.push({ before: '(end)', firstLsn: trimmedLsn, lastLsn: durableLsn - 1n });
   }
+  const accepted = readAcceptedLosses(options.fileSystem, options.dir);
+  const losses: AcceptedLoss[] = [];
   for (const { before, firstLsn, lastLsn } of missing) {
+    if (areAccepted(accepted, firstLsn, lastLsn)) continue;
     const message = `segments before ${before} are missing in ${options.dir}: rows ${firstLsn} to ${lastLsn}`;
     if (!options.allowMissingSegments) throw new WalMissingSegmentError(message, firstLsn, lastLsn);
     const finding = {
@@ -120,5 +124,9 @@ export function checkMissing(
       copiedTo: null,
     };
     report.findings.push({ case: 'missing_segment', ...finding });
+    const acceptedAt = new Date().toISOString();
+    losses.push({ ...finding, kind: 'missing', acceptedAt, evidence: null });
   }
+  // Once is enough: the next start does not ask again.
+  acceptLosses(options.fileSystem, options.dir, losses);
 }

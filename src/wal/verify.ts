@@ -2,6 +2,7 @@
 // owner: of a WAL in use only what is durable is looked at.
 
 import type { FileSystem } from '../io/file-system.ts';
+import { isAccepted, readAcceptedLosses } from './accepted-losses.ts';
 import { WalFormatError } from './errors.ts';
 import { endLsn } from './format.ts';
 import { openHorizon } from './horizon.ts';
@@ -45,6 +46,8 @@ export interface VerifyReport {
   /** A process owns the WAL at this moment: rows past the horizon were not looked at. */
   inUse: boolean;
   damaged: WalDamage[];
+  /** Damage whose loss has been accepted (accepted-losses.ts): it stays, and is nobody's surprise. */
+  accepted: WalDamage[];
 }
 
 interface Walk {
@@ -80,6 +83,7 @@ export function verifyWal(fileSystem: FileSystem, dir: string): VerifyReport {
     durableLsn,
     inUse,
     damaged: [],
+    accepted: [],
   };
   const provenLsn = durableLsn ?? 0n;
   const walk: Walk = {
@@ -103,6 +107,9 @@ export function verifyWal(fileSystem: FileSystem, dir: string): VerifyReport {
   } else if (own.length === 0 && durableLsn !== null && durableLsn > trimmedLsn) {
     add(walk, '(none)', 0, 0, 'missing', 'missing_segment', trimmedLsn, durableLsn - 1n);
   }
+  const accepted = readAcceptedLosses(fileSystem, dir);
+  report.accepted = report.damaged.filter((damage) => isAccepted(accepted, damage));
+  report.damaged = report.damaged.filter((damage) => !isAccepted(accepted, damage));
   return report;
 }
 
