@@ -36,4 +36,11 @@ export const guardSettings = {
     integer(1000, 1e9, 'rows'),
     'the same bound in rows',
   ),
+  memoryFlushBytes: setting(
+    'HFT_MEMORY_FLUSH_BYTES',
+    'SIZE',
+    '16MiB',
+    bytes(65_536, 2 ** 40),
+    'rows in open batches at which the fullest topic is sealed at once',
+  ),
 } as const;

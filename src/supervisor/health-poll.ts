@@ -4,6 +4,7 @@ import { describeError } from '../errors.ts';
 import type { HealthTracker } from './health.ts';
 import type { HealthCauses } from './health-causes.ts';
 import type { LagTracker } from './lag-tracker.ts';
+import { PAUSE_AT_FILL } from './memory-guard.ts';
 import type { RecorderParts } from './recorder.ts';
 import type { WalUsage } from './wal-usage.ts';
 
@@ -29,6 +30,7 @@ export class HealthPoll {
   /** Looks at all parts. */
   look(parts: RecorderParts, lag: LagTracker | null, usage: WalUsage | null): void {
     this.#wal(parts);
+    this.#memory(parts);
     this.#losses(parts);
     this.#kernelDrops(parts);
     this.deadLetters(usage);
@@ -62,6 +64,12 @@ export class HealthPoll {
       () => this.#causes.quarantineFailed(describeError(failed)),
       'quarantine_failed',
     );
+  }
+
+  #memory({ path }: RecorderParts): void {
+    const { fill } = path.memory;
+    const cause = () => this.#causes.memoryPressure(Math.round(fill * 100));
+    this.#hold('degraded', fill >= PAUSE_AT_FILL, cause, 'memory_pressure');
   }
 
   #losses({ path, datagram }: RecorderParts): void {

@@ -1,5 +1,5 @@
-// Changes of the health as rows of the topic risk_log (table hft.logs), so that SQL can ask what was wrong when.
-// They take the same path as everything else, under a source of the recorder's own.
+// Changes of the health as rows of the topic risk_log (table hft.logs), so that SQL can ask what was wrong
+// when. They take the same path as everything else, under a source of the recorder's own.
 
 import { PLAIN_SESSION_PREFIX, type Stream, type StreamTable } from '../net/session.ts';
 import { createFrameBuilder } from '../schema/build-frame.ts';
@@ -43,7 +43,7 @@ function rowOf({ kind, atMs, from, to, condition, added }: HealthChange): Record
     rule: 'health',
     reason_code: tag,
     metric: state === 'data_loss' ? 'data_loss' : 'health_state',
-    // Rows lost; of every other change the state of the whole: 0 healthy, 1 degraded, 2 critical, 3 data_loss.
+    // Rows lost; of every other change the state: 0 healthy, 1 degraded, 2 critical, 3 data_loss.
     value: state === 'data_loss' && kind !== 'acknowledged' ? added : HEALTH_STATES.indexOf(to),
     context: JSON.stringify({ kind, from, to, tag, subject, state, message, command, count, added }),
   };

@@ -28,9 +28,11 @@ import { createGapRecorder } from './gap-rows.ts';
 import { GroupCommit } from './group-commit.ts';
 import { Ingest, type RefusedFrame } from './ingest.ts';
 import { type IngestObserver, type SealedRows, SealedTally } from './ingest-observer.ts';
+import { MemoryGuard } from './memory-guard.ts';
 import { Quarantine } from './quarantine.ts';
 import { recoverStreams } from './recovered-streams.ts';
 import { logRecovery } from './recovery-log.ts';
+import { sheddingOrder } from './topic-priority.ts';
 
 /** The stream producers, as far as this half has to do with them. */
 export interface Producers {
@@ -65,6 +67,7 @@ export async function openIngestPath(
     segmentSizeBytes: config.walSegmentBytes,
     syncPolicy: config.walSync,
     syncIntervalMs: config.walSyncIntervalMs,
+    allowMissingSegments: config.allowMissingSegments ?? false,
     ...recovered.walOptions,
     minNextLsn: sentEndLsn(realFileSystem, config.walDir),
     onStateChange: () => path?.commit.request(),
@@ -86,8 +89,12 @@ export class IngestPath {
   readonly ingest: Ingest;
   readonly quarantine: Quarantine;
   readonly commit: GroupCommit<Capture>;
+  readonly memory: MemoryGuard;
   readonly #observer: IngestObserver;
   readonly #tally = new SealedTally(topics.length);
+  readonly #sheddingOrder = sheddingOrder(topics.map(({ topic }) => topic));
+  #shed: ReadonlySet<number> = new Set();
+  #stopped: ReadonlySet<number> = new Set();
   #producers: Producers | null = null;
   #paused = false;
   #appendedBytes = 0;
@@ -103,6 +110,9 @@ export class IngestPath {
     logger: Logger,
   ) {
     this.#observer = observer;
+    const { memoryMaxBytes: maxBytes, memoryMaxRows: maxRows, memoryFlushBytes: flushBytes } = config;
+    const { unsyncedBytes } = limits;
+    this.memory = new MemoryGuard({ maxBytes, maxRows, flushBytes, unsyncedBytes }, topics.length);
     this.wal = wal;
     this.streams = streams;
     this.quarantine = new Quarantine({
@@ -178,6 +188,13 @@ export class IngestPath {
     return this.#syncStartedMs === null ? 0 : performance.now() - this.#syncStartedMs;
   }
 
+  /** Topics, by index, of which no row is recorded for now; what waits is tried again. */
+  setStopped(stopped: ReadonlySet<number>): void {
+    this.#stopped = stopped;
+    this.ingest.setDrops(this.#shed, stopped);
+    this.commit.request();
+  }
+
   /** Closes quarantine and WAL. */
   async close(): Promise<void> {
     this.commit.stop();
@@ -218,14 +235,18 @@ export class IngestPath {
   }
 
   #regulate(): void {
-    const waitingBytes = this.#appendedBytes - this.#durableBytes + this.ingest.bufferedBytes();
-    if (!this.#paused && waitingBytes > limits.unsyncedBytes) {
-      this.#paused = true;
-      this.#producers?.pause();
-    } else if (this.#paused && waitingBytes < limits.unsyncedBytes / 2) {
-      this.#paused = false;
-      this.#producers?.resume();
+    const { memory, ingest } = this;
+    const isFlushDue = memory.measure(ingest.buffered(), this.unsyncedBytes);
+    if (memory.shedCount !== this.#shed.size) {
+      this.#shed = new Set(this.#sheddingOrder.slice(0, memory.shedCount));
+      ingest.setDrops(this.#shed, this.#stopped);
     }
+    if (memory.paused !== this.#paused) {
+      this.#paused = memory.paused;
+      if (this.#paused) this.#producers?.pause();
+      else this.#producers?.resume();
+    }
+    if (isFlushDue && this.wal.writable) ingest.sealFullest();
   }
 
   #keepRefused(frame: RefusedFrame): void {

@@ -9,17 +9,8 @@
 // The hot path is frame(): no allocation, no throw. Everything here runs on the main thread.
 
 import { readClock, type Timestamp } from '../clock.ts';
-import {
-  type Batch,
-  commitRow,
-  createBatch,
-  ingestTsAt,
-  isFull,
-  resetBatch,
-  seqAt,
-  streamIndexAt,
-} from '../columns/batch.ts';
-import { blockSizeBytes, encodeBlock, type StreamName } from '../columns/block-codec.ts';
+import { type Batch, commitRow, createBatch, isFull, resetBatch } from '../columns/batch.ts';
+import type { StreamName } from '../columns/block-codec.ts';
 import { assert } from '../errors.ts';
 import { limits } from '../limits.ts';
 import type { FrameSink, GapEvent, MalformedEvent } from '../net/frame-sink.ts';
@@ -28,37 +19,15 @@ import { Malformed, malformedName } from '../schema/malformed.ts';
 import { identifierWord, type TopicModel } from '../schema/model.ts';
 import { WalFullError, WalWriteError } from '../wal/errors.ts';
 import type { BlockAppend } from '../wal/writer.ts';
-
-/**
- * Stream producers are paused long before this (limits.unsyncedBytes): only datagrams, which cannot be
- * held back,
- * and what was read already get here.
- */
-const SHED_AT_BYTES = 4 * limits.unsyncedBytes;
-
-/** Why rows are dropped on purpose. */
-export const SHED_CAUSES = ['memory', 'disk'] as const;
-export type ShedCause = (typeof SHED_CAUSES)[number];
-
-/** One topic on its way into the WAL. */
-export interface TopicIngest {
-  readonly model: TopicModel;
-  readonly index: number;
-  readonly extract: Extract;
-  batch: Batch;
-  /** Full batches that the WAL could not take yet, oldest first. */
-  waiting: Batch[];
-  /** Well-formed frames of this topic, shed ones included. */
-  received: number;
-  malformed: number;
-  /** Rows in the WAL. */
-  logged: number;
-  /** Rows dropped on purpose. */
-  shed: number;
-  shedByCause: Record<ShedCause, number>;
-  /** Rows that the recorder made itself: nobody sent them. */
-  own: number;
-}
+import type { BufferedRows } from './memory-guard.ts';
+import {
+  allocatedBytes,
+  blockOf,
+  createTopic,
+  SHED_CAUSES,
+  type ShedCause,
+  type TopicIngest,
+} from './topic-ingest.ts';
 
 export interface IngestOptions {
   topics: readonly TopicModel[];
@@ -96,42 +65,6 @@ const TWO_32 = 0x1_0000_0000;
 /** An identifier that no topic has: the frame is shorter than one with an identifier. */
 const NO_IDENTIFIER = 0;
 
-/** Makes a topic's state. */
-function createTopic(model: TopicModel, index: number, options: IngestOptions): TopicIngest {
-  return {
-    model,
-    index,
-    extract: options.createExtract(model),
-    batch: createBatch(model, options.batchRows),
-    waiting: [],
-    received: 0,
-    malformed: 0,
-    logged: 0,
-    shed: 0,
-    shedByCause: { memory: 0, disk: 0 },
-    own: 0,
-  };
-}
-
-/** The block of a batch, as the WAL takes it. */
-function blockOf(topic: TopicIngest, batch: Batch, streamName: IngestOptions['streamName']): BlockAppend {
-  const streams = batch.streamIds.map(streamName);
-  const last = batch.rowCount - 1;
-  return {
-    topicIndex: topic.index,
-    rowCount: batch.rowCount,
-    firstSeq: seqAt(batch, 0),
-    lastSeq: seqAt(batch, last),
-    firstStream: streamIndexAt(batch, 0),
-    lastStream: streamIndexAt(batch, last),
-    streamCount: streams.length,
-    firstIngestTs: ingestTsAt(batch, 0),
-    lastIngestTs: ingestTsAt(batch, last),
-    payloadSizeBytes: blockSizeBytes(batch, streams),
-    encode: (target) => encodeBlock(batch, streams, target),
-  };
-}
-
 export class Ingest implements FrameSink {
   readonly topics: readonly TopicIngest[];
   /** Refused frames and broken framing, by reason. */
@@ -142,12 +75,16 @@ export class Ingest implements FrameSink {
   #origin = '';
   #lastIdentifier = NO_IDENTIFIER;
   #lastTopic: TopicIngest | undefined;
+  readonly #buffered: BufferedRows = { rows: 0, bytes: 0, openBytes: 0 };
   #waitingBytes = 0;
+  #waitingRows = 0;
   #touched = false;
 
   constructor(options: IngestOptions) {
     this.#options = options;
-    this.topics = options.topics.map((model, index) => createTopic(model, index, options));
+    this.topics = options.topics.map((model, index) =>
+      createTopic(model, index, options.createExtract(model), options.batchRows),
+    );
     for (const topic of this.topics) this.#byIdentifier.set(identifierWord(topic.model.identifier), topic);
   }
 
@@ -185,11 +122,7 @@ export class Ingest implements FrameSink {
       return;
     }
     topic.received++;
-    if (this.#waitingBytes > SHED_AT_BYTES && this.#options.isDatagram(streamId)) {
-      topic.shed++;
-      topic.shedByCause.memory++;
-      return;
-    }
+    if (topic.drops !== 'none' && this.#drops(topic, streamId)) return;
     commitRow(batch, streamId, seqLow, seqHigh, this.#now.low, this.#now.high);
     if (isFull(batch) || batch.sizeBytes >= limits.batchBytes) this.#sealTopic(topic);
   }
@@ -231,9 +164,32 @@ export class Ingest implements FrameSink {
     }
   }
 
-  /** Bytes of rows that are not in the WAL. */
-  bufferedBytes(): number {
-    return this.topics.reduce((sum, { batch }) => sum + batch.sizeBytes, this.#waitingBytes);
+  /** Rows that are not in the WAL, in open batches and in full ones that wait for room; reused. */
+  buffered(): BufferedRows {
+    const buffered = this.#buffered;
+    buffered.openBytes = 0;
+    buffered.rows = this.#waitingRows;
+    for (const { batch } of this.topics) {
+      buffered.openBytes += batch.sizeBytes;
+      buffered.rows += batch.rowCount;
+    }
+    buffered.bytes = buffered.openBytes + this.#waitingBytes;
+    return buffered;
+  }
+
+  /** Seals the topic whose open batch is the largest. */
+  sealFullest(): void {
+    let fullest = this.topics[0]!;
+    for (const topic of this.topics) if (topic.batch.sizeBytes > fullest.batch.sizeBytes) fullest = topic;
+    if (fullest.batch.rowCount > 0) this.#sealTopic(fullest);
+  }
+
+  /** From now on drops datagrams of the topics with the indexes `shed`, and all rows of those of `stopped`. */
+  setDrops(shed: ReadonlySet<number>, stopped: ReadonlySet<number>): void {
+    for (const topic of this.topics) {
+      topic.drops = stopped.has(topic.index) ? 'all' : shed.has(topic.index) ? 'datagrams' : 'none';
+      topic.dropCause = topic.drops === 'all' ? 'disk' : 'memory';
+    }
   }
 
   /** Moves every row into the WAL; false when the WAL has no room for now. */
@@ -252,7 +208,8 @@ export class Ingest implements FrameSink {
       const oldest = topic.waiting[0]!;
       if (!this.#append(topic, oldest)) break;
       topic.waiting.shift();
-      this.#waitingBytes -= oldest.sizeBytes;
+      this.#waitingBytes -= allocatedBytes(oldest);
+      this.#waitingRows -= oldest.rowCount;
     }
     if (topic.waiting.length === 0 && (topic.batch.rowCount === 0 || this.#append(topic, topic.batch))) {
       resetBatch(topic.batch);
@@ -261,7 +218,8 @@ export class Ingest implements FrameSink {
     // Only a full batch has to make room for the next row; others go on filling.
     if (isFull(topic.batch) || topic.batch.sizeBytes >= limits.batchBytes) {
       topic.waiting.push(topic.batch);
-      this.#waitingBytes += topic.batch.sizeBytes;
+      this.#waitingBytes += allocatedBytes(topic.batch);
+      this.#waitingRows += topic.batch.rowCount;
       topic.batch = createBatch(topic.model, this.#options.batchRows);
     }
     return false;
@@ -275,6 +233,14 @@ export class Ingest implements FrameSink {
       throw error;
     }
     topic.logged += batch.rowCount;
+    return true;
+  }
+
+  /** Whether a row is dropped; counts it then. */
+  #drops(topic: TopicIngest, streamId: number): boolean {
+    if (topic.drops === 'datagrams' && !this.#options.isDatagram(streamId)) return false;
+    topic.shed++;
+    topic.shedByCause[topic.dropCause]++;
     return true;
   }
 

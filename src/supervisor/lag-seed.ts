@@ -1,4 +1,4 @@
-// The backlog that earlier runs left: from the segments' headers alone, so that a start does not read the log.
+// The backlog that earlier runs left: from headers alone, so that a start does not read the whole log.
 
 import { describeError } from '../errors.ts';
 import { realFileSystem } from '../io/real-file-system.ts';

@@ -105,6 +105,8 @@ export function* ingestSamples(parts: RecorderParts, durableRows: readonly numbe
   }
   yield sample('recorder_streams', streams.size);
   yield sample('recorder_streams_paused', Number(path.isPaused));
+  yield sample('recorder_memory_fill_ratio', path.memory.fill);
+  yield sample('recorder_memory_limit_bytes', parts.config.memoryMaxBytes);
   yield sample('recorder_unsynced_bytes', path.unsyncedBytes);
   yield sample('recorder_next_lsn', Number(wal.nextLsn));
   yield sample('recorder_durable_lsn', Number(wal.durableLsn));
