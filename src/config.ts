@@ -12,7 +12,11 @@ type Values = { [K in SettingName]: (typeof settings)[K] extends Setting<infer T
 export type Origin = 'flag' | 'environment' | 'default';
 
 /** Validated settings; `origins` says of each where it came from. */
-export type Config = Readonly<Values> & { readonly origins: Readonly<Record<SettingName, Origin>> };
+export type Config = Readonly<Values> & {
+  readonly origins: Readonly<Record<SettingName, Origin>>;
+  /** The flag --allow-missing-segments: an operator's word for one start, so no setting. */
+  readonly allowMissingSegments?: boolean;
+};
 
 /** Texts given as flags, by setting name. */
 export type Overrides = Partial<Record<SettingName, string>>;

@@ -17,6 +17,7 @@ import { stopSignal } from './stop-signal.ts';
 
 interface ServeOptions {
   embedded?: boolean;
+  allowMissingSegments?: boolean;
   json?: boolean;
 }
 
@@ -97,10 +98,12 @@ export function registerServe(program: Command): void {
     .command('serve')
     .description('record what producers send, and deliver it to ClickHouse')
     .option('--embedded', 'start, supervise and stop an embedded ClickHouse server and deliver to it')
+    .option('--allow-missing-segments', 'start although segments of the WAL are missing; their rows are lost')
     .option('--json', 'print one JSON object as the last line');
   addSettingFlags(command).action(async (options: ServeOptions) => {
     try {
-      const config = configOf(command);
+      const allowMissingSegments = options.allowMissingSegments === true;
+      const config = { ...configOf(command), allowMissingSegments };
       const logger = createLogger('recorder', config.logLevel);
       endOnFault(logger);
       warnUnknownVariables(logger);

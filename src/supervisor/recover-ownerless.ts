@@ -4,6 +4,7 @@
 import type { Config } from '../config.ts';
 import type { FileSystem } from '../io/file-system.ts';
 import { topics } from '../schema/registry.ts';
+import { sentEndLsn } from '../sink/flush-log.ts';
 import { openWal } from '../wal/open.ts';
 import type { RecoveryReport } from '../wal/recovery-report.ts';
 import { surveySegments } from '../wal/survey.ts';
@@ -31,6 +32,7 @@ export async function recoverOwnerless(
     // Nothing is appended: no more than a header is needed.
     segmentSizeBytes: Math.min(config.walSegmentBytes, 1024 * 1024),
     allowMissingSegments,
+    minNextLsn: sentEndLsn(fileSystem, dir),
     ...streams.walOptions,
   });
   await wal.close();
