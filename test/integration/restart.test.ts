@@ -7,6 +7,7 @@ import { topics } from '../../src/schema/registry.ts';
 import { startTestServer, type TestServer } from '../support/embedded.ts';
 import { seededRandom } from '../support/random.ts';
 import {
+  ownRows,
   type RecorderProcess,
   reconcile,
   run,
@@ -61,7 +62,7 @@ async function expectReconciled(recorder: RecorderProcess, database: string, row
   expect({ code, ...json }).toMatchObject({
     code: 0,
     matches: true,
-    inserted: rows,
+    inserted: rows + (await ownRows(server.url, database)),
     lost: 0,
     duplicated: 0,
     gaps: 0,
@@ -79,8 +80,12 @@ test('SIGTERM without a server: says what is left and exits 0; the next start de
   expect(stopped).toMatchObject({ code: 0, signal: null });
   const { durable, undelivered } = JSON.parse(stopped.output) as Left;
   expect(durable).toBe(true);
-  expect(Object.fromEntries(undelivered.left.map(({ topic, rows }) => [topic, rows]))).toEqual(json.topics);
-  for (const [topic, rows] of Object.entries(json.topics)) {
+  const left = new Map(undelivered.left.map(({ topic, rows }) => [topic, rows]));
+  for (const [topic, rows] of left) {
+    // The recorder's own rows, of its health, are in risk_log.
+    const sent = json.topics[topic] ?? 0;
+    if (topic === 'risk_log') expect(rows).toBeGreaterThanOrEqual(sent);
+    else expect({ topic, rows }).toEqual({ topic, rows: sent });
     expect(offline.log()).toContain(`warn: ${rows} rows of ${topic} are left in the WAL`);
   }
 
@@ -236,7 +241,9 @@ describe('tables that do not fit', () => {
         expect(json.acked).toBe(4000);
         const spans = json.topics['latency_spans']!;
         const others = TABLES.filter((table) => table !== 'latency_spans');
-        const counts = others.map((table) => `(SELECT count() FROM ${database}.${table})`).join(' + ');
+        const counts = others
+          .map((table) => `(SELECT count() FROM ${database}.${table} WHERE session = 'x')`)
+          .join(' + ');
         await until(
           async () => Number((await sql(server.url, `SELECT ${counts}`))[0]![0]) === 4000 - spans,
           'the other topics',
@@ -246,7 +253,7 @@ describe('tables that do not fit', () => {
         const stopped = await recorder.end('SIGTERM');
         expect(stopped.code).toBe(0);
         const { left } = (JSON.parse(stopped.output) as Left).undelivered;
-        expect(left).toEqual([expect.objectContaining({ topic: 'latency_spans', rows: spans })]);
+        expect(left.find(({ topic }) => topic === 'latency_spans')).toMatchObject({ rows: spans });
       } finally {
         await recorder.end('SIGKILL');
       }

@@ -132,8 +132,13 @@ export async function startRecorderProcess(
   const places = ['--socket', socket, '--wal-dir', walDir, '--embedded-path', join(home, 'clickhouse')];
   const command = [...(options.command ?? recorderCommand), 'serve', ...places, '--json'];
   const child = Bun.spawn([...command, ...(options.flags ?? [])], {
-    // Any free port: the tests may run beside a server.
-    env: cleanEnvironment({ HFT_WAL_SEGMENT_BYTES: '8MiB', HFT_CLICKHOUSE_PORT: '0', ...options.env }),
+    // Any free ports: the tests may run beside a server.
+    env: cleanEnvironment({
+      HFT_WAL_SEGMENT_BYTES: '8MiB',
+      HFT_CLICKHOUSE_PORT: '0',
+      HFT_RECORDER_HTTP: '127.0.0.1:0',
+      ...options.env,
+    }),
     stdin: 'ignore',
     stdout: 'pipe',
     stderr: 'pipe',
@@ -236,4 +241,9 @@ export interface ReconcileJson extends ReconcileCounts {
 /** Runs `reconcile --json` on the recorder's WAL. */
 export function reconcile(walDir: string, ...flags: string[]): Promise<CommandResult<ReconcileJson>> {
   return run<ReconcileJson>(['reconcile', '--wal-dir', walDir, '--json', '--wait', '60', ...flags]);
+}
+
+/** Rows that recorders have written of themselves: changes of their health. They come on top of what was sent. */
+export async function ownRows(url: string, database = 'hft'): Promise<number> {
+  return Number(await sqlValue(url, `SELECT count() FROM ${database}.logs WHERE source = 'recorder'`));
 }
