@@ -1,7 +1,7 @@
 // Stops, kills and restarts of a recorder while producers send: nothing lost, nothing twice.
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { writeFileSync } from 'node:fs';
+import { existsSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { topics } from '../../src/schema/registry.ts';
 import { startTestServer, type TestServer } from '../support/embedded.ts';
@@ -162,6 +162,19 @@ test('a producer that ends early sends the rest of its session when it starts ag
 }, 60_000);
 
 describe('one owner', () => {
+  test('the socket is for its owner alone, unless it is configured', async () => {
+    for (const [mode, env] of [
+      [0o600, {}],
+      [0o660, { HFT_RECORDER_SOCKET_MODE: '0660' }],
+    ] as const) {
+      using home = temporaryHome();
+      const recorder = await startRecorderProcess(home.path, { env });
+      expect(statSync(recorder.socket).mode & 0o777).toBe(mode);
+      expect(await recorder.end('SIGINT')).toMatchObject({ code: 0, signal: null });
+      expect(existsSync(recorder.socket)).toBe(false);
+    }
+  }, 60_000);
+
   test('a second recorder on the same WAL directory is refused, and names the first', async () => {
     using home = temporaryHome();
     const first = await startRecorderProcess(home.path);

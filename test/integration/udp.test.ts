@@ -23,6 +23,8 @@ import {
 
 const TABLES = topics.filter(({ topic }) => topic !== 'gaps').map(({ table }) => table);
 
+const GROUP = '239.255.77.19';
+
 interface Range {
   first: number;
   last: number;
@@ -37,7 +39,8 @@ const home = temporaryHome();
 let recorder: RecorderProcess;
 beforeAll(async () => {
   const one = (name: string) => `${name}=127.0.0.1:0`;
-  const feeds = [...FEEDS.map((feed) => one(`feed-${feed}`)), one('sim'), `${one('ab')}|127.0.0.1:0`];
+  const group = `group=${GROUP}:0?interface=127.0.0.1`;
+  const feeds = [...FEEDS.map((feed) => one(`feed-${feed}`)), one('sim'), `${one('ab')}|127.0.0.1:0`, group];
   const flags = ['--embedded', '--udp', feeds.join(',')];
   recorder = await startRecorderProcess(home.path, { flags });
 }, 60_000);
@@ -178,6 +181,22 @@ test('two lines that both drop: only what both have lost is a gap', async () => 
   expect(await missingIn('ab', 'AB', 20_000)).toEqual(dropped);
   // Four of five datagrams came twice.
   expect(json.resent - before).toBeGreaterThan(10_000);
+}, 60_000);
+
+test('a multicast group is joined', async () => {
+  const address = `${GROUP}:${recorder.udpPorts.at(-1)}`;
+  const flags = ['--udp', address, '--interface', '127.0.0.1', '--session', 'GROUP', ...pace()];
+  const { dropped } = await play('sim', '--rows', '5000', '--drop-every', '50', ...flags);
+  expect(dropped.length).toBeGreaterThan(0);
+  await until(
+    async () => joined((await gapsOf('group', 'GROUP')).ranges).length >= dropped.length,
+    'the gaps do not come',
+  );
+  await delivered();
+  const { ranges, lines } = await gapsOf('group', 'GROUP');
+  expect(joined(ranges)).toEqual(dropped);
+  expect(lines).toEqual([address]);
+  expect(await missingIn('group', 'GROUP', 5000)).toEqual(dropped);
 }, 60_000);
 
 test('a restart is no gap, and a gap across it is exact', async () => {
