@@ -11,6 +11,7 @@
 // Life cycle: openIngestPath recovers the WAL → frames through `ingest` → flush → close.
 
 import type { Config } from '../config.ts';
+import type { FileSystem } from '../io/file-system.ts';
 import { realFileSystem } from '../io/real-file-system.ts';
 import { limits } from '../limits.ts';
 import type { Logger } from '../log.ts';
@@ -41,6 +42,13 @@ export interface Producers {
   sendAcks(): void;
 }
 
+/** What the path stands on: the program's own, unless a test brings others. */
+export interface IngestParts {
+  fileSystem: FileSystem;
+  topics: readonly TopicModel[];
+  createExtract(model: TopicModel): Extract;
+}
+
 interface Capture {
   streams: StreamCapture;
   appendedBytes: number;
@@ -56,20 +64,25 @@ export async function openIngestPath(
   datagramSources: readonly string[],
   observer: IngestObserver,
   logger: Logger,
+  given: Partial<IngestParts> = {},
 ): Promise<IngestPath> {
+  const createExtract = config.schemaExtract ? createExtractor : createGenericExtract;
+  const parts: IngestParts = { fileSystem: realFileSystem, topics, createExtract, ...given };
+  const { fileSystem } = parts;
   const streams = new StreamTable(limits.rememberedSessions);
-  const recovered = recoverStreams(realFileSystem, config.walDir, datagramSources);
+  const recovered = recoverStreams(fileSystem, config.walDir, datagramSources);
   let path: IngestPath | null = null;
   const wal = await openWal({
     dir: config.walDir,
+    fileSystem,
     recorder: config.recorderId,
-    topics,
+    topics: parts.topics,
     segmentSizeBytes: config.walSegmentBytes,
     syncPolicy: config.walSync,
     syncIntervalMs: config.walSyncIntervalMs,
     allowMissingSegments: config.allowMissingSegments ?? false,
     ...recovered.walOptions,
-    minNextLsn: sentEndLsn(realFileSystem, config.walDir),
+    minNextLsn: sentEndLsn(fileSystem, config.walDir),
     onStateChange: () => path?.commit.request(),
     onSyncFailure: (error) => {
       logger.error({ code: error.code }, error.message);
@@ -79,7 +92,7 @@ export async function openIngestPath(
   logRecovery(logger, config.walDir, wal.recovery);
   streams.restore(recovered.positions());
   recovered.follow(() => streams.snapshot());
-  path = new IngestPath(config, wal, streams, new Set(datagramSources), observer, logger);
+  path = new IngestPath(config, wal, streams, new Set(datagramSources), observer, logger, parts);
   return path;
 }
 
@@ -91,8 +104,8 @@ export class IngestPath {
   readonly commit: GroupCommit<Capture>;
   readonly memory: MemoryGuard;
   readonly #observer: IngestObserver;
-  readonly #tally = new SealedTally(topics.length);
-  readonly #sheddingOrder = sheddingOrder(topics.map(({ topic }) => topic));
+  readonly #tally: SealedTally;
+  readonly #sheddingOrder: readonly number[];
   #shed: ReadonlySet<number> = new Set();
   #stopped: ReadonlySet<number> = new Set();
   #producers: Producers | null = null;
@@ -108,8 +121,11 @@ export class IngestPath {
     datagramSources: ReadonlySet<string>,
     observer: IngestObserver,
     logger: Logger,
+    { fileSystem, topics, createExtract }: IngestParts,
   ) {
     this.#observer = observer;
+    this.#tally = new SealedTally(topics.length);
+    this.#sheddingOrder = sheddingOrder(topics.map(({ topic }) => topic));
     const { memoryMaxBytes: maxBytes, memoryMaxRows: maxRows, memoryFlushBytes: flushBytes } = config;
     const { unsyncedBytes } = limits;
     this.memory = new MemoryGuard({ maxBytes, maxRows, flushBytes, unsyncedBytes }, topics.length);
@@ -117,13 +133,13 @@ export class IngestPath {
     this.streams = streams;
     this.quarantine = new Quarantine({
       directory: config.walDir,
-      fileSystem: realFileSystem,
+      fileSystem,
       maxBytes: config.quarantineMaxBytes,
     });
     this.ingest = new Ingest({
       topics,
       batchRows: config.batchRows,
-      createExtract: config.schemaExtract ? createExtractor : createGenericExtract,
+      createExtract,
       append: (block) => {
         // #seal ends the group: after a crash all topics' rows of a round are there, or none.
         const lsn = wal.append({ ...block, endsGroup: false });

@@ -25,11 +25,10 @@ import { trimSegments } from './retention.ts';
 import type { SegmentAllocator } from './segment-allocator.ts';
 import { type Border, SegmentStack, type SegmentSyncFailure } from './segment-stack.ts';
 import type { BlockAppend, WalSettings } from './settings.ts';
-
-export type { BlockAppend } from './settings.ts';
-
 import { SharedRun } from './shared-run.ts';
 import { TopicCounts } from './topic-counts.ts';
+
+export type { BlockAppend } from './settings.ts';
 
 export class Wal {
   readonly walId: bigint;
@@ -42,7 +41,7 @@ export class Wal {
   readonly #syncs = new SharedRun(() => this.#syncFiles());
   readonly #counts: TopicCounts;
 
-  #staging = new Uint8Array(1024 * 1024);
+  #staging: Uint8Array;
   #lastRecord: { segment: ActiveSegment; offset: number; fields: RecordFields } | null = null;
   #nextLsn: bigint;
   #syncedLsn: bigint;
@@ -64,6 +63,7 @@ export class Wal {
     allocator: SegmentAllocator,
   ) {
     this.#settings = settings;
+    this.#staging = new Uint8Array(Math.min(settings.segmentSizeBytes, 1024 * 1024));
     this.#lock = lock;
     this.#horizon = horizon;
     this.#allocator = allocator;
