@@ -4,6 +4,7 @@
 import leven from 'leven';
 import { RecorderError } from './errors.ts';
 import type { Setting } from './setting.ts';
+import { fullPolicy } from './setting-parsers.ts';
 import { flagOf, type SettingName, settings } from './settings.ts';
 
 type Values = { [K in SettingName]: (typeof settings)[K] extends Setting<infer T> ? T : never };
@@ -62,8 +63,31 @@ export function loadConfig(overrides: Overrides, env: Record<string, string | un
       problems.push(`${origin === 'flag' ? flagOf(setting.env) : setting.env}=${shown}: ${error.message}`);
     }
   }
+  readTopicPolicies(env, values, problems);
   if (problems.length > 0) throw new ConfigError(problems);
   return { ...(values as Values), origins: origins as Record<SettingName, Origin> };
+}
+
+/** Prefix of the variables that set the policy of one topic, whichever topics there are. */
+const POLICY_PREFIX = `${settings.walFullPolicy.env}_`;
+
+/** Puts the policies of single topics over those of the list. */
+function readTopicPolicies(
+  env: Record<string, string | undefined>,
+  values: Record<string, unknown>,
+  problems: string[],
+): void {
+  const single: Config['walFullPolicy'] = {};
+  for (const [name, text] of Object.entries(env)) {
+    if (!name.startsWith(POLICY_PREFIX) || text === undefined) continue;
+    try {
+      single[name.slice(POLICY_PREFIX.length).toLowerCase()] = fullPolicy(text.trim());
+    } catch (error) {
+      if (!(error instanceof RecorderError)) throw error;
+      problems.push(`${name}=${JSON.stringify(text)}: ${error.message}`);
+    }
+  }
+  values['walFullPolicy'] = { ...(values['walFullPolicy'] as Config['walFullPolicy']), ...single };
 }
 
 /** Whether rows are to be delivered to ClickHouse; `embedded` is the flag --embedded. */
@@ -87,7 +111,7 @@ export function clickhouseUrls(config: Config): string[] {
 export function unknownVariables(env: Record<string, string | undefined>): string[] {
   const known = settingNames.map((name) => settings[name].env as string);
   return Object.keys(env)
-    .filter((name) => name.startsWith('HFT_') && !known.includes(name))
+    .filter((name) => name.startsWith('HFT_') && !known.includes(name) && !name.startsWith(POLICY_PREFIX))
     .map((name) => {
       const nearest = known.toSorted((a, b) => leven(a, name) - leven(b, name))[0]!;
       return `${name} is not a setting: ignored. Did you mean ${nearest}?`;

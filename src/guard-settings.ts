@@ -1,7 +1,7 @@
 // Settings of what watches over a recorder: HTTP, memory, disk. Part of the table in settings.ts.
 
 import { setting } from './setting.ts';
-import { bytes, integer, text } from './setting-parsers.ts';
+import { bytes, integer, optional, text, topicPolicies } from './setting-parsers.ts';
 
 export const guardSettings = {
   http: setting(
@@ -42,5 +42,47 @@ export const guardSettings = {
     '16MiB',
     bytes(65_536, 2 ** 40),
     'rows in open batches at which the fullest topic is sealed at once',
+  ),
+  diskWarnBytes: setting(
+    'HFT_DISK_WARN_BYTES',
+    'SIZE',
+    '',
+    optional(bytes(0, 2 ** 50)),
+    'free space below which the disk level is warn; empty: 5 % of the disk, at most 4 GiB',
+  ),
+  diskCriticalBytes: setting(
+    'HFT_DISK_CRITICAL_BYTES',
+    'SIZE',
+    '',
+    optional(bytes(0, 2 ** 50)),
+    'free space below which market data and spans stop; empty: 3 % of the disk, at most 2 GiB',
+  ),
+  diskHaltBytes: setting(
+    'HFT_DISK_HALT_BYTES',
+    'SIZE',
+    '',
+    optional(bytes(0, 2 ** 50)),
+    'free space below which all but orders and fills stop; empty: 1 % of the disk, at most 512 MiB',
+  ),
+  walMaxBytes: setting(
+    'HFT_WAL_MAX_BYTES',
+    'SIZE',
+    '0',
+    bytes(0, 2 ** 50),
+    'size of the WAL that counts as a full disk, warn at 80 %, critical at 90 %; 0: none',
+  ),
+  walReserveBytes: setting(
+    'HFT_WAL_RESERVE_BYTES',
+    'SIZE',
+    '64MiB',
+    bytes(0, 2 ** 40),
+    'space kept for orders and fills, given up at disk level halt; at least a segment is of use',
+  ),
+  walFullPolicy: setting(
+    'HFT_WAL_FULL_POLICY',
+    'LIST',
+    'market_data=drop,latency_spans=drop',
+    topicPolicies,
+    'topic=drop|block, …: what to do without room; HFT_WAL_FULL_POLICY_<TOPIC> sets one topic; else block',
   ),
 } as const;

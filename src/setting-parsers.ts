@@ -85,3 +85,22 @@ export function databaseName(value: string): string {
 }
 
 export const milliseconds = (least: number, most: number) => integer(least, most, 'milliseconds');
+
+/** An empty text is null: derived from something else. */
+export function optional<T>(parse: (value: string) => T): (value: string) => T | null {
+  return (value) => (value === '' ? null : parse(value));
+}
+
+export const fullPolicy = oneOf('block', 'drop');
+
+/** `topic=drop,topic=block` by topic. */
+export function topicPolicies(value: string): Record<string, 'block' | 'drop'> {
+  const policies: Record<string, 'block' | 'drop'> = {};
+  for (const part of value.split(',').map((text) => text.trim())) {
+    if (part === '') continue;
+    const [topic = '', policy = ''] = part.split('=', 2).map((text) => text.trim());
+    if (!/^\w+$/.test(topic)) throw new ExpectedError('topic=drop or topic=block, separated by commas');
+    policies[topic.toLowerCase()] = fullPolicy(policy);
+  }
+  return policies;
+}

@@ -10,6 +10,11 @@ function shownValue(config: Config, name: SettingName): string {
   const value = config[name];
   if (settings[name].secret) return value === '' ? '' : '(set)';
   if (name === 'socketMode') return `0${config.socketMode.toString(8)}`;
+  if (value === null) return '';
+  if (typeof value === 'object' && !Array.isArray(value))
+    return Object.entries(value)
+      .map(([topic, policy]) => `${topic}=${policy}`)
+      .join(',');
   return Array.isArray(value) ? value.join(',') : String(value);
 }
 

@@ -39,6 +39,7 @@ const counters = {
   recorder_udp_packets_total: ['Datagrams received', ['source']],
   recorder_udp_kernel_drops_total: ['Datagrams that the kernel dropped: buffer full', ['source', 'line']],
   recorder_health_transitions_total: ['Changes of the health state', ['state']],
+  recorder_disk_level_changes_total: ['Changes of the disk level', ['level']],
   process_cpu_seconds_total: ['CPU time of the process, user and system, seconds'],
 } as const satisfies Record<string, Declaration>;
 

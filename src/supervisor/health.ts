@@ -78,14 +78,15 @@ export class HealthTracker {
     return this.#state;
   }
 
-  /** A condition holds. Said again with the same state it only renews its text. */
-  raise(state: Exclude<Severity, 'data_loss'>, cause: Cause): void {
+  /** A condition holds. Said again with the same state it only renews its text, unless that `isNews`. */
+  raise(state: Exclude<Severity, 'data_loss'>, cause: Cause, isNews = false): void {
     const key = keyOf(cause);
     const known = this.#conditions.get(key);
     const sinceMs = known?.sinceMs ?? this.#nowMs();
     const condition: Condition = { ...cause, state, sinceMs, count: 0 };
     this.#conditions.set(key, condition);
-    if (known?.state !== state) this.#changed(known === undefined ? 'raised' : 'changed', condition, 0);
+    if (known?.state !== state || isNews)
+      this.#changed(known === undefined ? 'raised' : 'changed', condition, 0);
   }
 
   /** It holds no more. */

@@ -184,7 +184,7 @@ export class Ingest implements FrameSink {
     if (fullest.batch.rowCount > 0) this.#sealTopic(fullest);
   }
 
-  /** From now on drops datagrams of the topics with the indexes `shed`, and all rows of those of `stopped`. */
+  /** Drops datagrams of the topics with the indexes `shed` from now on, and all rows of those of `stopped`. */
   setDrops(shed: ReadonlySet<number>, stopped: ReadonlySet<number>): void {
     for (const topic of this.topics) {
       topic.drops = stopped.has(topic.index) ? 'all' : shed.has(topic.index) ? 'datagrams' : 'none';

@@ -4,6 +4,8 @@ import { readdirSync } from 'node:fs';
 import { version } from '../../package.json' with { type: 'json' };
 import type { Sample, ScrapedMetric } from '../observe/metrics.ts';
 import type { FlusherStats } from '../sink/flusher-types.ts';
+import type { DiskGuard } from './disk-guard.ts';
+import { DISK_LEVELS } from './disk-monitor.ts';
 import { HEALTH_STATES, type HealthTracker } from './health.ts';
 import type { LagTracker } from './lag-tracker.ts';
 import type { RecorderParts } from './recorder.ts';
@@ -59,6 +61,17 @@ export function* usageSamples(usage: WalUsage | null): Generator<Sample> {
   yield sample('recorder_dead_letters', usage.deadLetters);
   yield sample('recorder_disk_free_bytes', usage.freeBytes);
   yield sample('recorder_disk_size_bytes', usage.sizeBytes);
+}
+
+/** Disk pressure. */
+export function* diskSamples(disk: DiskGuard): Generator<Sample> {
+  for (const level of DISK_LEVELS)
+    yield sample('recorder_disk_level', Number(level === disk.level), { level });
+  for (const [level, value] of disk.changes)
+    yield sample('recorder_disk_level_changes_total', value, { level });
+  const stopped = disk.stopped();
+  for (const [topic, policy] of disk.policies)
+    yield sample('recorder_topic_stopped', Number(stopped.includes(topic)), { topic, policy });
 }
 
 /** Delivery; nothing before the flusher has said anything. */

@@ -4,7 +4,7 @@
 // - Watching never stops recording: what fails here is a log line.
 // - Nothing is done for a row; something small for a block, a sync, an insert group; the rest once a second.
 //
-// Life cycle: new Watch → attach (the parts are there) → openHttp → stopRows (before the last sync) → stop.
+// Life cycle: new Watch → attach (the parts are there) → openHttp → stopRows (before the last sync) → stop
 
 import { readFileSync } from 'node:fs';
 import { type Config, clickhouseUrls } from '../config.ts';
@@ -17,6 +17,7 @@ import { topics } from '../schema/registry.ts';
 import type { FlusherEvent } from '../sink/flusher-types.ts';
 import type { WalSyncError } from '../wal/errors.ts';
 import type { BlockAppend } from '../wal/writer.ts';
+import { DiskGuard } from './disk-guard.ts';
 import { FlusherHealth } from './flusher-health.ts';
 import { type HealthChange, HealthTracker } from './health.ts';
 import { HealthCauses } from './health-causes.ts';
@@ -45,6 +46,7 @@ export class Watch implements IngestObserver {
   readonly #causes: HealthCauses;
   readonly #flusherHealth: FlusherHealth;
   readonly #poll: HealthPoll;
+  readonly #disk: DiskGuard;
   readonly #lag = new LagTracker();
   readonly #durableRows: number[] = topics.map(() => 0);
   readonly #waitingRows: HealthChange[] = [];
@@ -70,6 +72,7 @@ export class Watch implements IngestObserver {
     });
     this.#flusherHealth = new FlusherHealth(this.health, this.#causes);
     this.#poll = new HealthPoll(this.health, this.#causes);
+    this.#disk = new DiskGuard(config, this.health, this.#causes, logger);
     this.#stopLoopDelay = startLoopDelay((seconds) => this.#metrics.loopDelay.observe(seconds));
   }
 
@@ -155,7 +158,7 @@ export class Watch implements IngestObserver {
       ...statusOf(parts),
       health: shownHealth(this.health.report()),
       ready: this.#notReady().length === 0,
-      disk: this.#usage,
+      disk: { ...this.#usage, level: this.#disk.level, stopped: this.#disk.stopped() },
       nextLsn: parts.path.wal.nextLsn,
       durableLsn: parts.path.wal.durableLsn,
       paused: parts.path.isPaused,
@@ -188,6 +191,7 @@ export class Watch implements IngestObserver {
     if (parts === null) return;
     try {
       this.#usage = measureWal(this.#config.walDir);
+      if (this.#usage !== null) this.#disk.look(this.#usage, parts.path);
       for (const { topic, deliveredLsn } of parts.flusher?.stats().topics ?? [])
         this.#lag.delivered(topic, deliveredLsn);
       this.#poll.look(parts, parts.flusher === null ? null : this.#lag, this.#usage);
@@ -216,6 +220,7 @@ export class Watch implements IngestObserver {
     if (parts === null) return;
     const { config, path, flusher } = parts;
     yield* samplesOf.buildSamples(config.recorderId, path.wal.walId.toString(), config.mode);
+    yield* samplesOf.diskSamples(this.#disk);
     yield* samplesOf.ingestSamples(parts, this.#durableRows);
     yield* samplesOf.listenerSamples(parts);
     if (flusher === null) return;

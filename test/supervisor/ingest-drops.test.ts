@@ -32,7 +32,7 @@ function fixture(batchRows = 4) {
     const model = topics.find((one) => one.topic === topic)!;
     const frame = createFrameBuilder(model).build({});
     const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
-    ingest.chunkStart();
+    ingest.chunkStart('test');
     ingest.frame(streamId, ++seq, 0, frame, view, 0, frame.length);
     ingest.chunkEnd();
   };
