@@ -14,6 +14,7 @@ import { addSettingFlags, printLine, toJson } from './options.ts';
 import { directoryOf, guarded, JSON_FLAG } from './wal-command.ts';
 import { type DumpOptions, dumpWal, parseDumpOptions } from './wal-dump.ts';
 import { addRepair } from './wal-repair.ts';
+import { addReplay } from './wal-replay.ts';
 import { showVerify } from './wal-verify.ts';
 
 function ownerOf(fileSystem: FileSystem, dir: string): { pid: number; host: string; alive: boolean } | null {
@@ -87,6 +88,7 @@ function listWal(fileSystem: FileSystem, dir: string, json: boolean): void {
     const { topic, firstLsn, lastLsn, rowCount, reason } = letter;
     printLine(`dead letter: ${topic} LSN ${firstLsn} to ${lastLsn}, ${rowCount} rows: ${reason}`);
   }
+  if (deadLetters.length > 0) printLine('once their cause is gone: recorder wal replay --dead-letters');
 }
 
 /** Adds `recorder wal` with its sub-commands. */
@@ -135,5 +137,6 @@ export function registerWal(program: Command): void {
       }),
   );
 
+  addReplay(wal);
   addRepair(wal);
 }

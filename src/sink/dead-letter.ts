@@ -17,7 +17,10 @@ export interface DeadLetter {
   walId: string;
   firstLsn: string;
   lastLsn: string;
+  /** Rows in the body. */
   rowCount: number;
+  /** Rows of the whole group: more than in the body where the server had taken its beginning. */
+  groupRowCount?: number;
   format: InsertFormat;
   /** Statement that the body belongs to. */
   sql: string;
@@ -67,6 +70,7 @@ export function writeDeadLetter(
     firstLsn: String(group.firstLsn),
     lastLsn: String(group.lastLsn),
     rowCount: facts.rowCount,
+    groupRowCount: group.rowCount,
     format: facts.format,
     sql: facts.sql,
     token: facts.token,

@@ -10,6 +10,7 @@
 
 import type { FileSystem } from '../io/file-system.ts';
 import type { SqlClient } from '../sink/clickhouse-client.ts';
+import { type DeadLetter, listDeadLetters } from '../sink/dead-letter.ts';
 import { readFlushLog } from '../sink/flush-log.ts';
 import { ServerError } from '../sink/server-error.ts';
 import { findDifferences, type LsnRange } from './lsn-difference.ts';
@@ -103,6 +104,7 @@ export async function reconcile(options: ReconcileOptions): Promise<ReconcileRep
   if (survey === null) return null;
   const current = status?.walId === survey.walId.toString() ? status : null;
   const log = readFlushLog(fileSystem, walDir);
+  const letters = listDeadLetters(fileSystem, walDir);
   const topics: Record<string, TopicReport> = {};
   for (const topic of survey.topics.values()) {
     const progress = log?.walId === survey.walId ? log.progress.get(topic.topic) : undefined;
@@ -110,7 +112,7 @@ export async function reconcile(options: ReconcileOptions): Promise<ReconcileRep
       client,
       database,
       nextLsn: progress?.nextLsn ?? 0n,
-      deadRows: Number(progress?.deadRows ?? 0n),
+      deadRows: deadRowsOf(letters, survey.walId, topic.topic),
       ...unloggedRows(current, state, topic.topic),
     });
   }
@@ -128,6 +130,12 @@ export async function reconcile(options: ReconcileOptions): Promise<ReconcileRep
   };
   report.matches = report.damaged.length === 0 && Object.values(topics).every(topicMatches);
   return report;
+}
+
+/** Rows in the dead letters that are there: a replayed one is dead no more. */
+function deadRowsOf(letters: readonly DeadLetter[], walId: bigint, topic: string): number {
+  const own = letters.filter((letter) => letter.topic === topic && BigInt(`0x${letter.walId}`) === walId);
+  return own.reduce((sum, { rowCount }) => sum + rowCount, 0);
 }
 
 function topicMatches(topic: TopicReport): boolean {
