@@ -11,6 +11,7 @@ import { registerLoad } from './cli/load.ts';
 import { registerReconcile } from './cli/reconcile.ts';
 import { registerSchema } from './cli/schema.ts';
 import { registerServe } from './cli/serve.ts';
+import { registerTap } from './cli/tap.ts';
 import { registerWal } from './cli/wal.ts';
 
 const program = new Command('recorder')
@@ -26,6 +27,7 @@ registerDemo(program);
 registerClickhouse(program);
 registerWal(program);
 registerReconcile(program);
+registerTap(program);
 registerSchema(program);
 registerConfig(program);
 

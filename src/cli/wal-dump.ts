@@ -64,7 +64,7 @@ export function parseDumpOptions(options: DumpOptions): DumpRequest {
  * Where reading ends: at the horizon of a WAL in use; without an owner, what is readable and the horizon are
  * both taken.
  */
-function endOf(fileSystem: FileSystem, dir: string): bigint {
+export function readableEnd(fileSystem: FileSystem, dir: string): bigint {
   const durable = openHorizon(fileSystem, dir)?.durableLsn() ?? null;
   const owner = readLock(fileSystem, dir);
   if (durable !== null && owner !== null && ownerState(owner) !== 'dead') return durable;
@@ -137,9 +137,8 @@ export async function dumpWal(
   request: DumpRequest,
 ): Promise<DumpSummary> {
   const summary: DumpSummary = { rows: 0, firstLsn: null, lastLsn: null, damagedRanges: 0 };
-  const readableEnd = endOf(fileSystem, dir);
-  const stopLsn =
-    request.toLsn !== null && request.toLsn + 1n < readableEnd ? request.toLsn + 1n : readableEnd;
+  const endLsn = readableEnd(fileSystem, dir);
+  const stopLsn = request.toLsn !== null && request.toLsn + 1n < endLsn ? request.toLsn + 1n : endLsn;
   const onDamage = (damage: CursorDamage) => {
     summary.damagedRanges++;
     const { firstLsn, lastLsn, reason, segment } = damage;
@@ -148,7 +147,7 @@ export async function dumpWal(
     );
   };
   const { fromLsn, topic } = request;
-  const cursor = createCursor({ fileSystem, dir, durableLsn: () => readableEnd, fromLsn, topic, onDamage });
+  const cursor = createCursor({ fileSystem, dir, durableLsn: () => endLsn, fromLsn, topic, onDamage });
   // The callback of each write has the error too.
   process.stdout.on('error', () => undefined);
   const writer = new DumpWriter(request.format);

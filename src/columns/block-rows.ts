@@ -54,6 +54,13 @@ function addText(row: Record<string, unknown>, name: string, bytes: Uint8Array):
   }
 }
 
+/** One cell as `rowAt` shows it; of a text that is not UTF-8 without the bytes. */
+export function cellOf(column: BlockColumn, index: number): unknown {
+  const row: Record<string, unknown> = {};
+  addCell(row, column, index);
+  return row[column.model.name];
+}
+
 function addCell(row: Record<string, unknown>, column: BlockColumn, index: number): void {
   const { model, nulls, offsets, bytes } = column;
   if (nulls !== null && nulls[index] === 1) {
