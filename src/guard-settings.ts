@@ -81,8 +81,8 @@ export const guardSettings = {
   walFullPolicy: setting(
     'HFT_WAL_FULL_POLICY',
     'LIST',
-    'market_data=drop,latency_spans=drop',
+    '',
     topicPolicies,
-    'topic=drop|block, …: what to do without room; HFT_WAL_FULL_POLICY_<TOPIC> sets one topic; else block',
+    'topic=drop,…: rows to give up on a full disk; HFT_WAL_FULL_POLICY_<TOPIC>=drop|block sets one; else block',
   ),
 } as const;

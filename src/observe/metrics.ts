@@ -69,7 +69,10 @@ const gauges = {
   recorder_disk_free_bytes: ['Free space of the file system that holds the WAL'],
   recorder_disk_size_bytes: ['Size of the file system that holds the WAL'],
   recorder_disk_level: ['1 for the current level, 0 for the others', ['level']],
-  recorder_topic_stopped: ['1 while a topic is stopped for lack of disk space', ['topic', 'policy']],
+  recorder_topic_stopped: [
+    '1 while a topic is stopped for lack of disk space; policy block: its datagrams alone',
+    ['topic', 'policy'],
+  ],
   recorder_lag_rows: ['Rows in the WAL that are not delivered', ['topic']],
   recorder_lag_bytes: ['Bytes in the WAL that are not delivered', ['topic']],
   recorder_lag_seconds: ['Age of the oldest row that is not delivered; 0: none', ['topic']],

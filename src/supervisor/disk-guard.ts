@@ -30,7 +30,7 @@ export class DiskGuard {
   readonly #topicNames = topics.map(({ topic }) => topic);
   #monitor: DiskMonitor | null = null;
   #reserve: DiskReserve | null = null;
-  #stopped = new Set<number>();
+  #stopped = new Map<string, 'all' | 'datagrams'>();
 
   /** Throws a RecorderError for a policy of a topic that is none. */
   constructor(config: Config, health: HealthTracker, causes: HealthCauses, logger: Logger) {
@@ -45,9 +45,9 @@ export class DiskGuard {
     return this.#monitor?.level ?? 'ok';
   }
 
-  /** Names of the topics whose rows are dropped now. */
-  stopped(): string[] {
-    return [...this.#stopped].map((index) => this.#topicNames[index]!);
+  /** Topics that are stopped now, and whether all their rows are dropped or datagrams alone. */
+  stopped(): ReadonlyMap<string, 'all' | 'datagrams'> {
+    return this.#stopped;
   }
 
   /** Takes a measurement and acts on it. */
@@ -82,16 +82,13 @@ export class DiskGuard {
   }
 
   #stop(level: DiskLevel, path: IngestPath): void {
-    const names = stoppedTopics(this.policies, level, path.wal.writable);
-    const stopped = new Set(names.map((name) => this.#topicNames.indexOf(name)));
-    if (stopped.symmetricDifference(this.#stopped).size === 0) return;
-    const added = names.filter((name) => !this.#stopped.has(this.#topicNames.indexOf(name)));
-    if (added.length > 0)
-      this.#logger.error(`disk ${level}: rows of ${added.join(', ')} are dropped from now on`);
-    if (stopped.size < this.#stopped.size)
-      this.#logger.info(`disk ${level}: recording again; still dropped: ${names.join(', ') || 'nothing'}`);
+    const stopped = stoppedTopics(this.policies, level, path.wal.writable);
+    if (describeStopped(stopped) === describeStopped(this.#stopped)) return;
+    const text = `disk ${level}: stopped now: ${describeStopped(stopped) || 'nothing'}`;
+    if (stopped.size < this.#stopped.size) this.#logger.info(text);
+    else this.#logger.error(text);
     this.#stopped = stopped;
-    path.setStopped(stopped);
+    path.setStopped(new Map([...stopped].map(([topic, rows]) => [this.#topicNames.indexOf(topic), rows])));
   }
 
   #tendReserve(monitor: DiskMonitor, { freeBytes }: DiskState): void {
@@ -105,4 +102,8 @@ export class DiskGuard {
     if (isEarly || monitor.level !== 'ok' || !reserve.isWorthMaking(freeBytes, keepBytes)) return;
     reserve.make().catch((error) => this.#logger.error(`no reserve: ${describeError(error)}`));
   }
+}
+
+function describeStopped(stopped: ReadonlyMap<string, 'all' | 'datagrams'>): string {
+  return [...stopped].map(([topic, rows]) => (rows === 'all' ? topic : `${topic} (datagrams)`)).join(', ');
 }

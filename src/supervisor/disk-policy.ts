@@ -1,8 +1,11 @@
 // What a topic does when there is no room for all. Pure.
 //
-// `drop`: rows are dropped, each counted, from the level at which the topic stops; what room is left is for
-// the others. `block`: no row is dropped; the topic is written as long as there is room, then everything
-// waits and producers are held back.
+// The policy says what happens to rows of streams, whose producers can be held back:
+//   `block` (default)  no row is dropped: rows are written as long as there is any room, then producers wait,
+//                      those of the other topics with them, since acknowledgements are in order
+//   `drop`             from the level at which the topic stops its rows are dropped, acknowledged, and counted as
+//                      lost: what room is left is for the others
+// Datagrams cannot be held back: from that level on they are dropped and counted under either policy.
 
 import { RecorderError } from '../errors.ts';
 import type { DiskLevel } from './disk-monitor.ts';
@@ -27,17 +30,24 @@ export function policiesOf(
 }
 
 /**
- * Topics whose rows are dropped now.
- * @param writable whether the WAL has room; without it orders and fills too are dropped where their policy
- * says so
+ * Topics that are stopped now, and whether all their rows are dropped or datagrams alone.
+ * @param writable whether the WAL has room; with room, orders and fills never stop
  */
 export function stoppedTopics(
   policies: ReadonlyMap<string, FullPolicy>,
   level: DiskLevel,
   writable: boolean,
-): string[] {
-  const dropping = [...policies].filter(([, policy]) => policy === 'drop').map(([topic]) => topic);
-  if (level === 'critical') return dropping.filter((topic) => FIRST_TO_GO.includes(topic));
-  if (level === 'halt') return dropping.filter((topic) => !writable || !RESERVED_FOR.includes(topic));
-  return [];
+): Map<string, 'all' | 'datagrams'> {
+  const stopped = new Map<string, 'all' | 'datagrams'>();
+  for (const [topic, policy] of policies) {
+    if (isStopped(topic, level)) stopped.set(topic, policy === 'drop' ? 'all' : 'datagrams');
+    // Datagrams of orders and fills wait in memory, up to its bound.
+    else if (level === 'halt' && !writable && policy === 'drop') stopped.set(topic, 'all');
+  }
+  return stopped;
+}
+
+function isStopped(topic: string, level: DiskLevel): boolean {
+  if (level === 'critical') return FIRST_TO_GO.includes(topic);
+  return level === 'halt' && !RESERVED_FOR.includes(topic);
 }

@@ -107,7 +107,7 @@ export class IngestPath {
   readonly #tally: SealedTally;
   readonly #sheddingOrder: readonly number[];
   #shed: ReadonlySet<number> = new Set();
-  #stopped: ReadonlySet<number> = new Set();
+  #stopped: ReadonlyMap<number, 'all' | 'datagrams'> = new Map();
   #producers: Producers | null = null;
   #paused = false;
   #appendedBytes = 0;
@@ -204,8 +204,8 @@ export class IngestPath {
     return this.#syncStartedMs === null ? 0 : performance.now() - this.#syncStartedMs;
   }
 
-  /** Topics, by index, of which no row is recorded for now; what waits is tried again. */
-  setStopped(stopped: ReadonlySet<number>): void {
+  /** Topics, by index, of which rows are dropped for lack of room; what waits is tried again. */
+  setStopped(stopped: ReadonlyMap<number, 'all' | 'datagrams'>): void {
     this.#stopped = stopped;
     this.ingest.setDrops(this.#shed, stopped);
     this.commit.request();

@@ -24,6 +24,7 @@ import {
   allocatedBytes,
   blockOf,
   createTopic,
+  type Drops,
   SHED_CAUSES,
   type ShedCause,
   type TopicIngest,
@@ -184,11 +185,12 @@ export class Ingest implements FrameSink {
     if (fullest.batch.rowCount > 0) this.#sealTopic(fullest);
   }
 
-  /** Drops datagrams of the topics with the indexes `shed` from now on, and all rows of those of `stopped`. */
-  setDrops(shed: ReadonlySet<number>, stopped: ReadonlySet<number>): void {
+  /** Says what is dropped from now on: datagrams of `shed`, for memory, and what `stopped` says, for disk. */
+  setDrops(shed: ReadonlySet<number>, stopped: ReadonlyMap<number, Drops>): void {
     for (const topic of this.topics) {
-      topic.drops = stopped.has(topic.index) ? 'all' : shed.has(topic.index) ? 'datagrams' : 'none';
-      topic.dropCause = topic.drops === 'all' ? 'disk' : 'memory';
+      const forDisk = stopped.get(topic.index);
+      topic.drops = forDisk ?? (shed.has(topic.index) ? 'datagrams' : 'none');
+      topic.dropCause = forDisk === undefined ? 'memory' : 'disk';
     }
   }
 

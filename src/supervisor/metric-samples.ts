@@ -71,7 +71,7 @@ export function* diskSamples(disk: DiskGuard): Generator<Sample> {
     yield sample('recorder_disk_level_changes_total', value, { level });
   const stopped = disk.stopped();
   for (const [topic, policy] of disk.policies)
-    yield sample('recorder_topic_stopped', Number(stopped.includes(topic)), { topic, policy });
+    yield sample('recorder_topic_stopped', Number(stopped.has(topic)), { topic, policy });
 }
 
 /** Delivery; nothing before the flusher has said anything. */

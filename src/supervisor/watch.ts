@@ -158,7 +158,7 @@ export class Watch implements IngestObserver {
       ...statusOf(parts),
       health: shownHealth(this.health.report()),
       ready: this.#notReady().length === 0,
-      disk: { ...this.#usage, level: this.#disk.level, stopped: this.#disk.stopped() },
+      disk: { ...this.#usage, level: this.#disk.level, stopped: Object.fromEntries(this.#disk.stopped()) },
       nextLsn: parts.path.wal.nextLsn,
       durableLsn: parts.path.wal.durableLsn,
       paused: parts.path.isPaused,

@@ -131,20 +131,29 @@ describe('thresholds', () => {
 
 describe('policies', () => {
   const topics = ['market_data', 'latency_spans', 'risk_log', 'orders', 'fills', 'own_topic'];
-  const given = { market_data: 'drop', latency_spans: 'drop', own_topic: 'drop', fills: 'drop' } as const;
+  const given = { market_data: 'drop', own_topic: 'drop', fills: 'drop' } as const;
+  const stopped = (level: (typeof DISK_LEVELS)[number], writable: boolean) =>
+    Object.fromEntries(stoppedTopics(policiesOf(topics, given), level, writable));
 
-  test('market data stops at critical, the rest at halt, orders and fills without any room', () => {
-    const policies = policiesOf(topics, given);
-    expect(stoppedTopics(policies, 'ok', true)).toEqual([]);
-    expect(stoppedTopics(policies, 'warn', false)).toEqual([]);
-    expect(stoppedTopics(policies, 'critical', true)).toEqual(['market_data', 'latency_spans']);
-    expect(stoppedTopics(policies, 'halt', true)).toEqual(['market_data', 'latency_spans', 'own_topic']);
-    expect(stoppedTopics(policies, 'halt', false)).toContain('fills');
+  test('market data stops at critical, the rest at halt, orders and fills not while there is room', () => {
+    expect(stopped('ok', true)).toEqual({});
+    expect(stopped('warn', false)).toEqual({});
+    expect(stopped('critical', true)).toEqual({ market_data: 'all', latency_spans: 'datagrams' });
+    const halt = {
+      market_data: 'all',
+      latency_spans: 'datagrams',
+      risk_log: 'datagrams',
+      own_topic: 'all',
+    } as const;
+    expect(stopped('halt', true)).toEqual(halt);
+    expect(stopped('halt', false)).toEqual({ ...halt, fills: 'all' });
   });
 
-  test('a topic that blocks is never dropped', () => {
+  test('rows of streams are dropped only where the policy says so', () => {
     const policies = policiesOf(topics, {});
-    for (const level of DISK_LEVELS) expect(stoppedTopics(policies, level, false)).toEqual([]);
+    for (const level of DISK_LEVELS) {
+      for (const rows of stoppedTopics(policies, level, false).values()) expect(rows).toBe('datagrams');
+    }
   });
 
   test('a policy of no topic is an error that names the topics', () => {

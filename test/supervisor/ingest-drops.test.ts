@@ -43,11 +43,11 @@ const indexOf = (topic: string) => topics.findIndex((model) => model.topic === t
 
 test('shed topics lose datagrams and no row of a stream; stopped ones lose both', () => {
   const { ingest, send } = fixture();
-  ingest.setDrops(new Set([indexOf('market_data')]), new Set([indexOf('latency_spans')]));
+  ingest.setDrops(new Set([indexOf('market_data')]), new Map([[indexOf('latency_spans'), 'all']]));
   for (const streamId of [STREAM, FEED]) {
     for (const topic of ['market_data', 'latency_spans', 'fills']) send(topic, streamId);
   }
-  ingest.setDrops(new Set(), new Set());
+  ingest.setDrops(new Set(), new Map());
   for (const topic of ['market_data', 'latency_spans']) send(topic, FEED);
   const counts = (topic: string) => {
     const { received, shed, batch } = ingest.topics[indexOf(topic)]!;
