@@ -19,6 +19,7 @@ import { Malformed, malformedName } from '../schema/malformed.ts';
 import { identifierWord, type TopicModel } from '../schema/model.ts';
 import { WalFullError, WalWriteError } from '../wal/errors.ts';
 import type { BlockAppend } from '../wal/writer.ts';
+import { GAPS_TOPIC } from './gap-rows.ts';
 import type { BufferedRows } from './memory-guard.ts';
 import {
   allocatedBytes,
@@ -86,7 +87,11 @@ export class Ingest implements FrameSink {
     this.topics = options.topics.map((model, index) =>
       createTopic(model, index, options.createExtract(model), options.batchRows),
     );
-    for (const topic of this.topics) this.#byIdentifier.set(identifierWord(topic.model.identifier), topic);
+    for (const topic of this.topics) {
+      // A gap is what the recorder itself has found: no producer can claim one.
+      if (topic.model.topic === GAPS_TOPIC) continue;
+      this.#byIdentifier.set(identifierWord(topic.model.identifier), topic);
+    }
   }
 
   chunkStart(origin: string): void {

@@ -89,7 +89,7 @@ export function foreignFrames(random: SeededRandom): HostileFrame[] {
     refused(new Uint8Array(7), 'too_short'),
     refused(new Uint8Array(8), 'unknown_identifier'),
     refused(Buffer.from('GET / HTTP/1.1\r\n\r\n'), 'unknown_identifier'),
-    ...['XXXX', 'mktd', 'ACKN', 'WLCM', '\0\0\0\0', '\xff\xff\xff\xff'].map(foreign),
+    ...['XXXX', 'mktd', 'GAPS', 'ACKN', 'WLCM', '\0\0\0\0', '\xff\xff\xff\xff'].map(foreign),
     refused(random.bytes(50_000), 'unknown_identifier'),
     large(MAX_FRAME_BYTES + 1),
     large(3 * MAX_FRAME_BYTES + 7),
