@@ -93,6 +93,7 @@ function setupStatements(url: URL, request: Request, queryId: string): string[] 
   const database = url.searchParams.get('database') ?? request.headers.get('x-clickhouse-database');
   if (database !== null && database !== '') setup.push(`USE ${quoteName(database)}`);
   let comment = queryId;
+  let readonly: string | null = null;
   for (const [name, value] of url.searchParams) {
     if (PARAMETERS.has(name) || HTTP_SETTINGS.has(name)) continue;
     if (REFUSED_PARAMETERS.has(name)) {
@@ -103,12 +104,15 @@ function setupStatements(url: URL, request: Request, queryId: string): string[] 
       throw exception(115, 'UNKNOWN_SETTING', `Unknown setting ${quote(name)}`);
     }
     if (name === 'log_comment') comment = value;
+    else if (name === 'readonly') readonly = value;
     else setup.push(`SET ${name} = ${quote(value)}`);
   }
   // The engine takes no query id from outside: it travels as the comment, see showClientQueryIds.
   setup.push(`SET log_comment = ${quote(comment)}`);
   // As in ClickHouse: GET must not change anything.
-  if (request.method === 'GET' || request.method === 'HEAD') setup.push('SET readonly = 2');
+  if ((request.method === 'GET' || request.method === 'HEAD') && readonly !== '1') readonly = '2';
+  // The last one, as it forbids to set anything: ClickHouse takes the settings of a URL as one change.
+  if (readonly !== null) setup.push(`SET readonly = ${quote(readonly)}`);
   return setup;
 }
 
@@ -157,6 +161,8 @@ export function parseQueryRequest(request: Request, url: URL, body: Uint8Array):
       throw exception(62, 'SYNTAX_ERROR', 'Empty query');
     case 'multiple':
       throw exception(62, 'SYNTAX_ERROR', 'Syntax error (Multi-statements are not allowed)');
+    case 'outfile':
+      throw exception(358, 'INTO_OUTFILE_NOT_ALLOWED', 'INTO OUTFILE is not allowed');
     case 'insert_input':
       throw exception(48, 'NOT_IMPLEMENTED', 'INSERT … SELECT … FROM input(…) is not supported here');
     case 'insert_without_data':

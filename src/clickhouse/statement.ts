@@ -11,6 +11,8 @@ export type StatementPlan =
   /** `INSERT … SELECT … FROM input(…)`: the engine's interface has no way to give it data. */
   | { kind: 'insert_input' }
   | { kind: 'insert_without_data' }
+  /** `SELECT … INTO OUTFILE`: would write a file on the server. */
+  | { kind: 'outfile' }
   | { kind: 'multiple' }
   | { kind: 'empty' };
 
@@ -137,6 +139,7 @@ function planQuery(text: string, first: Token): StatementPlan {
         : { kind: 'multiple' };
     if (token.kind === 'word') {
       if (before === 'FORMAT') format = piece;
+      if (before === 'INTO' && piece.toUpperCase() === 'OUTFILE') return { kind: 'outfile' };
       if (piece === 'processes') readsProcesses = true;
     }
     before = token.kind === 'word' ? piece.toUpperCase() : piece;

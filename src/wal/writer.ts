@@ -3,10 +3,8 @@
 // Invariants
 // - LSNs rise by the row count of each block; a block never spans segments.
 // - `durableLsn` moves only after the sync that covers it has ended, and only to the end of a group.
-// - `append` does not wait for the disk: it writes into the page cache, into blocks that are allocated
-//   already.
-// - A failed sync is never repeated: what it should have covered is void, and a new segment starts
-//   (WalSyncError).
+// - `append` does not wait for the disk: it writes into the page cache, into blocks allocated already.
+// - A failed sync is never repeated: what it should cover is void; a new segment starts (WalSyncError).
 //
 // Life cycle: `openWal` (open.ts) locks, recovers and opens a new segment → `append`, `sync`, `trim` →
 // `close`. A segment is born from a file of zeros (segment-allocator.ts): its header goes into the page
@@ -40,7 +38,6 @@ export class Wal {
   readonly #segments: SegmentStack;
   readonly #syncs = new SharedRun(() => this.#syncFiles());
   readonly #counts: TopicCounts;
-
   #staging: Uint8Array;
   #lastRecord: { segment: ActiveSegment; offset: number; fields: RecordFields } | null = null;
   #nextLsn: bigint;
@@ -99,11 +96,15 @@ export class Wal {
     return this.#segments.roomSizeBytes >= this.#staging.length;
   }
 
-  /**
-   * Why the last attempt to make a segment failed; null when it did not. A warning while `writable` holds.
-   */
+  /** Why the last attempt to make a segment failed, or null. A warning while `writable` holds. */
   get allocationError(): unknown {
     return this.#allocator.lastError;
+  }
+
+  /** Where the last record lies; null before the first one and after a failed sync. */
+  get lastPlace(): { baseLsn: bigint; offset: number } | null {
+    const last = this.#lastRecord;
+    return last && { baseLsn: last.segment.baseLsn, offset: last.offset };
   }
 
   /** Rows appended by topic since the WAL was made, those of earlier runs included. */
@@ -159,8 +160,8 @@ export class Wal {
   }
 
   /**
-   * Ends the group of the blocks appended with `endsGroup: false`, for a caller that does not know its last
-   * block when it appends it; nothing happens when no group is open. Throws WalWriteError.
+   * Ends the group of the blocks appended with `endsGroup: false`, for who learns late which was the last;
+   * nothing happens when no group is open. Throws WalWriteError.
    */
   endGroup(): void {
     if (!this.#groupOpen || this.#lastRecord === null) return;
@@ -175,9 +176,8 @@ export class Wal {
   }
 
   /**
-   * Makes the groups that are complete at the time of the call durable, as the sync policy means it, and
-   * resolves with the new horizon. One sync runs at a time; calls during one share the next. Rejects with
-   * WalSyncError.
+   * Makes the groups complete at the time of the call durable, as the sync policy means it; resolves with the
+   * new horizon. One sync runs at a time; calls during one share the next. Rejects with WalSyncError.
    */
   async sync(): Promise<{ durableLsn: bigint }> {
     if (this.#closed !== null) throw this.#closed;
@@ -192,8 +192,8 @@ export class Wal {
   }
 
   /**
-   * Removes segments all of whose rows lie below `beforeLsn`; never the current one, never rows that are not
-   * durable. The caller has made sure that nobody needs them. Returns the names of the removed files.
+   * Removes segments all of whose rows are durable and below `beforeLsn`, never the current one: the caller
+   * has made sure that nobody needs them. Returns the names of the removed files.
    */
   trim(beforeLsn: bigint): Promise<string[]> {
     const limit = beforeLsn < this.#durable.lsn ? beforeLsn : this.#durable.lsn;

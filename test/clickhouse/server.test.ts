@@ -217,3 +217,33 @@ test('summary and format are in the headers', async () => {
     result_rows: '5',
   });
 });
+
+describe('readonly', () => {
+  const readonly = { readonly: '1', max_result_rows: '5', result_overflow_mode: 'break' };
+
+  test('as a URL parameter goes with other settings and forbids all changes', async () => {
+    expect((await post('SELECT 1', readonly)).body).toBe('1\n');
+    for (const statement of [
+      'CREATE TABLE default.forbidden (a UInt8) ENGINE = Memory',
+      'DROP TABLE system.one',
+      'SET max_result_rows = 0',
+      'SELECT 1 SETTINGS readonly = 0',
+      "SELECT * FROM file('/etc/hostname', 'LineAsString')",
+    ]) {
+      expect((await post(statement, readonly)).headers.get('x-clickhouse-exception-code')).toBe('164');
+    }
+  });
+
+  test('of a GET cannot be switched off', async () => {
+    const query = encodeURIComponent('CREATE TABLE default.forbidden (a UInt8) ENGINE = Memory');
+    const response = await fetch(`${server.url}/?readonly=0&query=${query}`);
+    expect(response.headers.get('x-clickhouse-exception-code')).toBe('164');
+    await response.text();
+  });
+
+  test('INTO OUTFILE writes no file on the server', async () => {
+    const { headers, body } = await post("SELECT 1 INTO /* no */ OUTFILE '/nowhere/x'", readonly);
+    expect(headers.get('x-clickhouse-exception-code')).toBe('358');
+    expect(body).toContain('INTO OUTFILE is not allowed');
+  });
+});
