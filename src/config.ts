@@ -3,6 +3,7 @@
 
 import leven from 'leven';
 import { RecorderError } from './errors.ts';
+import { readSecretFile } from './secret-files.ts';
 import type { Setting } from './setting.ts';
 import { fullPolicy } from './setting-parsers.ts';
 import { flagOf, type SettingName, settings } from './settings.ts';
@@ -10,7 +11,7 @@ import { flagOf, type SettingName, settings } from './settings.ts';
 type Values = { [K in SettingName]: (typeof settings)[K] extends Setting<infer T> ? T : never };
 
 /** Where a value came from. */
-export type Origin = 'flag' | 'environment' | 'default';
+export type Origin = 'flag' | 'environment' | 'file' | 'default';
 
 /** Validated settings; `origins` says of each where it came from. */
 export type Config = Readonly<Values> & {
@@ -63,9 +64,35 @@ export function loadConfig(overrides: Overrides, env: Record<string, string | un
       problems.push(`${origin === 'flag' ? flagOf(setting.env) : setting.env}=${shown}: ${error.message}`);
     }
   }
+  readSecrets(values, origins, problems);
   readTopicPolicies(env, values, problems);
   if (problems.length > 0) throw new ConfigError(problems);
   return { ...(values as Values), origins: origins as Record<SettingName, Origin> };
+}
+
+/** Fills in the secrets whose setting `…_FILE` names a file. */
+function readSecrets(
+  values: Record<string, unknown>,
+  origins: Record<string, Origin>,
+  problems: string[],
+): void {
+  for (const name of settingNames.filter((candidate) => settings[candidate].secret)) {
+    const { env } = settings[name];
+    const fileName = settingNames.find((candidate) => settings[candidate].env === `${env}_FILE`);
+    const path = fileName === undefined ? '' : values[fileName];
+    if (typeof path !== 'string' || path === '') continue;
+    if (values[name] !== '') {
+      problems.push(`${env} and ${env}_FILE: one of them is expected`);
+      continue;
+    }
+    try {
+      values[name] = readSecretFile(path);
+      origins[name] = 'file';
+    } catch (error) {
+      if (!(error instanceof RecorderError)) throw error;
+      problems.push(`${env}_FILE=${JSON.stringify(path)}: ${error.message}`);
+    }
+  }
 }
 
 /** Prefix of the variables that set the policy of one topic, whichever topics there are. */

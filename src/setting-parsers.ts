@@ -104,3 +104,25 @@ export function topicPolicies(value: string): Record<string, 'block' | 'drop'> {
   }
   return policies;
 }
+
+const MAX_ID = 2 ** 32 - 2;
+const userId = integer(0, MAX_ID, 'user ids');
+
+/** `1000,1001`; null where nothing is given. */
+export function userIds(value: string): readonly number[] | null {
+  if (value === '') return null;
+  return value.split(',').map((part) => userId(part.trim()));
+}
+
+/** User and group as they were given: numbers, or names of this host; null: stays as it is. */
+export interface SocketOwner {
+  user: string | null;
+  group: string | null;
+}
+
+export function socketOwner(value: string): SocketOwner | null {
+  if (value === '') return null;
+  const match = /^([\w.-]*)(?::([\w.-]+))?$/.exec(value);
+  if (match === null) throw new ExpectedError('user, user:group or :group, numbers or names');
+  return { user: match[1] || null, group: match[2] ?? null };
+}

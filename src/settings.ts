@@ -2,6 +2,7 @@
 // reads the environment for configuration.
 
 import { hostname } from 'node:os';
+import { accessSettings } from './access-settings.ts';
 import { guardSettings } from './guard-settings.ts';
 import { limits } from './limits.ts';
 import { setting } from './setting.ts';
@@ -258,6 +259,7 @@ export const settings = {
     milliseconds(0, 3_600_000),
     'time for a stop to deliver what is in the WAL',
   ),
+  ...accessSettings,
   ...guardSettings,
   logLevel: setting(
     'HFT_LOG_LEVEL',

@@ -11,11 +11,17 @@ function shownValue(config: Config, name: SettingName): string {
   if (settings[name].secret) return value === '' ? '' : '(set)';
   if (name === 'socketMode') return `0${config.socketMode.toString(8)}`;
   if (value === null) return '';
+  if (name === 'socketOwner') return ownerText(config.socketOwner);
   if (typeof value === 'object' && !Array.isArray(value))
     return Object.entries(value)
       .map(([topic, policy]) => `${topic}=${policy}`)
       .join(',');
   return Array.isArray(value) ? value.join(',') : String(value);
+}
+
+function ownerText(owner: Config['socketOwner']): string {
+  if (owner === null) return '';
+  return `${owner.user ?? ''}${owner.group === null ? '' : `:${owner.group}`}`;
 }
 
 function showConfig(config: Config, json: boolean): void {

@@ -25,6 +25,7 @@ const SETTINGS: readonly SettingName[] = [
   'clickhousePort',
   'clickhouseUser',
   'clickhousePassword',
+  'clickhousePasswordFile',
   'clickhouseDatabase',
   'clickhouseFormat',
   'clickhouseTimeoutMs',

@@ -23,6 +23,7 @@ const SETTINGS: readonly SettingName[] = [
   'clickhousePort',
   'clickhouseUser',
   'clickhousePassword',
+  'clickhousePasswordFile',
   'clickhouseDatabase',
   'clickhouseTimeoutMs',
 ];

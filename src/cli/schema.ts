@@ -81,6 +81,7 @@ export function registerSchema(program: Command): void {
     'clickhouseDatabase',
     'clickhouseUser',
     'clickhousePassword',
+    'clickhousePasswordFile',
     'clickhouseTimeoutMs',
   ]);
   command.action(async (options: DdlOptions) => {

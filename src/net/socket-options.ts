@@ -1,5 +1,5 @@
-// Socket options that Bun has no call for, through libc: the receive buffer and the kernel's own drop
-// count. Linux.
+// Socket options that Bun has no call for, through libc: the receive buffer, the kernel's own drop count,
+// and who is at the other end of a Unix socket. Linux.
 
 import { dlopen, ptr } from 'bun:ffi';
 
@@ -9,6 +9,9 @@ const SO_RCVBUF = 8;
 const SO_RCVBUFFORCE = 33;
 /** u32[9] of memory figures; the last is the count of datagrams dropped (SK_MEMINFO_DROPS). */
 const SO_MEMINFO = 55;
+/** i32 pid, u32 uid, u32 gid of the process that connected, as they were then. */
+const SO_PEERCRED = 17;
+const PEERCRED_WORDS = 3;
 const MEMINFO_WORDS = 9;
 const MEMINFO_DROPS = 8;
 
@@ -56,4 +59,15 @@ export function kernelDrops(fd: number): number | null {
   const length = Uint32Array.of(figures.byteLength);
   if (symbols.getsockopt(fd, SOL_SOCKET, SO_MEMINFO, ptr(figures), ptr(length)) !== 0) return null;
   return length[0]! < figures.byteLength ? null : figures[MEMINFO_DROPS]!;
+}
+
+/** Who connected to a Unix socket; null where the system does not say. */
+export function peerCredentials(fd: number): { pid: number; uid: number; gid: number } | null {
+  const symbols = loadLibc();
+  if (symbols === null) return null;
+  const words = new Uint32Array(PEERCRED_WORDS);
+  const length = Uint32Array.of(words.byteLength);
+  if (symbols.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ptr(words), ptr(length)) !== 0) return null;
+  const [pid, uid, gid] = words;
+  return length[0] === words.byteLength ? { pid: pid!, uid: uid!, gid: gid! } : null;
 }

@@ -15,6 +15,7 @@
 // - A frame that the end of the connection cuts takes no sequence number: its producer sends it again.
 // - An Ack says what is durable, never more (ackableSeq). Acks are cumulative: one is enough where several
 //   are due.
+// - With a list of users, a connection of anybody else is closed before a byte of it is looked at.
 // - A session has one connection: a second one takes it over, the first is told so and closed.
 // - pause() stops reading from all connections; the kernel's buffers then hold back the producers.
 
@@ -22,8 +23,9 @@ import { RetryableGoodbye } from './control-messages.ts';
 import { DEFAULT_MAX_FRAME_BYTES } from './frame-reader.ts';
 import type { FrameSink } from './frame-sink.ts';
 import { PLAIN_SESSION_PREFIX, type StreamTable } from './session.ts';
+import { peerCredentials } from './socket-options.ts';
 import { StreamConnection, type StreamListenerStats, type StreamShared } from './stream-connection.ts';
-import { DEFAULT_SOCKET_MODE, listenUnix, type UnixConnection } from './unix-socket.ts';
+import { DEFAULT_SOCKET_MODE, listenUnix, type SocketOwnership, type UnixConnection } from './unix-socket.ts';
 
 export const DEFAULT_MAX_CONNECTIONS = 1024;
 
@@ -37,6 +39,10 @@ export interface StreamListenerOptions {
   /** Longest frame that is taken, default 1 MiB */
   maxFrameBytes?: number;
   maxConnections?: number;
+  /** Users that may connect, by number; null or absent: all that the socket's file admits */
+  allowedUids?: readonly number[] | null;
+  /** User and group of the socket's file; -1 leaves one as it is */
+  owner?: SocketOwnership;
   streams: StreamTable;
   sink: FrameSink;
   /** Told of what an operator may want to read in the log */
@@ -79,6 +85,7 @@ export async function createStreamListener(options: StreamListenerOptions): Prom
       close: (socket) => connections.closed(socket.data),
     },
     options.mode ?? DEFAULT_SOCKET_MODE,
+    options.owner,
   );
   return {
     path: options.path,
@@ -116,10 +123,12 @@ class Connections {
   readonly #open = new Set<StreamConnection>();
   readonly #shared: StreamShared;
   readonly #maxConnections: number;
+  readonly #allowedUids: ReadonlySet<number> | null;
   #isPaused = false;
 
   constructor(options: StreamListenerOptions) {
     this.#maxConnections = options.maxConnections ?? DEFAULT_MAX_CONNECTIONS;
+    this.#allowedUids = options.allowedUids ? new Set(options.allowedUids) : null;
     this.#shared = {
       path: options.path,
       sourceName: options.sourceName ?? 'unix',
@@ -136,6 +145,13 @@ class Connections {
 
   open(socket: UnixConnection<StreamConnection | undefined>): StreamConnection {
     const connection = new StreamConnection(this.#shared, socket, this.stats.accepted++);
+    const stranger = this.#strangerAt(socket);
+    if (stranger !== null) {
+      this.stats.refused++;
+      this.#shared.notice(`connection refused: ${stranger} is not in the list of users that may send`);
+      connection.goodbye('this user may not send');
+      return connection;
+    }
     if (this.#open.size >= this.#maxConnections) {
       this.stats.refused++;
       connection.goodbye(RetryableGoodbye.tooManyConnections);
@@ -145,6 +161,15 @@ class Connections {
     this.stats.connections = this.#open.size;
     if (this.#isPaused) socket.pause();
     return connection;
+  }
+
+  /** Who connected and may not, as text; null where it may. Whom the kernel does not name may not. */
+  #strangerAt(socket: UnixConnection<StreamConnection | undefined>): string | null {
+    if (this.#allowedUids === null) return null;
+    // Bun's types do not show the descriptor.
+    const peer = peerCredentials((socket as unknown as { fd: number }).fd);
+    if (peer === null) return 'a peer that the system does not name';
+    return this.#allowedUids.has(peer.uid) ? null : `user ${peer.uid} (process ${peer.pid})`;
   }
 
   closed(connection: StreamConnection): void {

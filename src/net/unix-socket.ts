@@ -9,7 +9,7 @@
 // - Chunks that Bun hands to `data` are fresh buffers (64 MiB in 307 chunks: 307 buffers, none changed
 //   later).
 
-import { chmodSync, linkSync, lstatSync, unlinkSync } from 'node:fs';
+import { chmodSync, chownSync, linkSync, lstatSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import type { Socket } from 'bun';
 import { RecorderError } from '../errors.ts';
@@ -33,6 +33,12 @@ export interface UnixHandlers<T> {
   close(connection: UnixConnection<T>): void;
 }
 
+/** User and group of the socket's file by number; -1 leaves one as it is. */
+export interface SocketOwnership {
+  uid: number;
+  gid: number;
+}
+
 export interface UnixListener {
   readonly path: string;
   /** True where the file of a dead process was replaced. */
@@ -53,6 +59,7 @@ export async function listenUnix<T>(
   path: string,
   handlers: UnixHandlers<T>,
   mode: number = DEFAULT_SOCKET_MODE,
+  owner: SocketOwnership = { uid: -1, gid: -1 },
 ): Promise<UnixListener> {
   const temporary = join(dirname(path), `.r${process.pid}-${bindCount++}`);
   const longest = Math.max(Buffer.byteLength(path), Buffer.byteLength(temporary));
@@ -65,6 +72,8 @@ export async function listenUnix<T>(
   const server = bind(temporary, handlers);
   let inode: bigint;
   try {
+    // Owner first: from the mode on others may connect.
+    if (owner.uid !== -1 || owner.gid !== -1) chownSync(temporary, owner.uid, owner.gid);
     chmodSync(temporary, mode);
     inode = lstatSync(temporary, { bigint: true }).ino;
     linkSync(temporary, path);

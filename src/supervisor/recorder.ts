@@ -26,6 +26,7 @@ import { flusherConfig } from './flusher-config.ts';
 import { logFlusherEvent } from './flusher-log.ts';
 import { type IngestPath, openIngestPath } from './ingest-path.ts';
 import { mayRemove, startRetention } from './retention-timer.ts';
+import { socketOwnership } from './socket-ownership.ts';
 import { statusOf } from './status.ts';
 import { writeStatus } from './status-file.ts';
 import { Watch } from './watch.ts';
@@ -122,6 +123,8 @@ async function openStreamListener({ config, path }: RecorderParts, logger: Logge
   const listener = await createStreamListener({
     path: config.socketPath,
     mode: config.socketMode,
+    owner: socketOwnership(config.socketOwner),
+    allowedUids: config.socketUids,
     maxFrameBytes: config.maxFrameBytes,
     streams: path.streams,
     sink: path.ingest,

@@ -1,0 +1,28 @@
+// Settings of who may reach the recorder, and of secrets that come from files. Part of the table in settings.ts.
+
+import { setting } from './setting.ts';
+import { socketOwner, text, userIds } from './setting-parsers.ts';
+
+export const accessSettings = {
+  socketOwner: setting(
+    'HFT_RECORDER_SOCKET_OWNER',
+    'USER[:GROUP]',
+    '',
+    socketOwner,
+    'user and group of the Unix socket, numbers or names of this host; empty: who runs the recorder',
+  ),
+  socketUids: setting(
+    'HFT_RECORDER_SOCKET_UIDS',
+    'UIDS',
+    '',
+    userIds,
+    'numbers of the users that may send, as the kernel names them; empty: whom the file mode admits',
+  ),
+  clickhousePasswordFile: setting(
+    'HFT_CLICKHOUSE_PASSWORD_FILE',
+    'FILE',
+    '',
+    text,
+    'file with the password at ClickHouse',
+  ),
+} as const;
