@@ -82,7 +82,7 @@ const FULL: [column: string, value: unknown, shown: string][] = [
   ['tinies', [-1, 0, 1], '[-1,0,1]'],
 ];
 
-/** The columns whose default is not 0, empty, or NULL where they are nullable, in a row with nothing in it. */
+/** What a row with nothing in it shows, where that is neither 0 nor empty. */
 const DEFAULTS: Record<string, string | null> = {
   b_default: '1',
   u8_default: '200',

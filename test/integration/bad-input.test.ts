@@ -1,6 +1,7 @@
 // Bad input against a running recorder: every good frame between bad ones arrives, every refused one is
 // counted by reason and kept byte for byte, and the recorder lives. The same stream goes through the
-// generated extractors and through the generic path: both must store the same rows and refuse the same frames.
+// generated extractors and through the generic path: both must store the same rows and refuse the same
+// frames.
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { readFileSync } from 'node:fs';
@@ -236,7 +237,8 @@ describe('connections and datagrams that misbehave', () => {
 
   async function expectStored(marks: readonly number[]): Promise<void> {
     const list = marks.join(', ');
-    const count = `SELECT count(), uniqExact(latency_ns) FROM misuse.latency_spans WHERE latency_ns IN (${list})`;
+    const count = `SELECT count(), uniqExact(latency_ns) FROM misuse.latency_spans
+      WHERE latency_ns IN (${list})`;
     const expected = [String(marks.length), String(marks.length)];
     await until(async () => {
       // The table is made while the recorder starts.
@@ -248,7 +250,7 @@ describe('connections and datagrams that misbehave', () => {
     }, `rows ${list}`);
   }
 
-  test('a connection that sends nothing, and one that stops in the middle of a frame, hold up nobody', async () => {
+  test('a silent connection, and one that stops within a frame, hold up nobody', async () => {
     const silent = await connectRaw(recorder.socket);
     const half = await connectRaw(recorder.socket);
     const frame = prefixed(neighbour(101));
@@ -262,7 +264,7 @@ describe('connections and datagrams that misbehave', () => {
   }, 60_000);
 
   for (const cut of [1, 3, 4, 20]) {
-    test(`a connection that closes ${cut} bytes into a frame: the frames before it are rows, the rest is kept`, async () => {
+    test(`a connection that closes ${cut} bytes into a frame: the rest of it is kept`, async () => {
       const connection = await connectRaw(recorder.socket);
       const part = prefixed(neighbour(300)).subarray(0, cut);
       await connection.write(Buffer.concat([prefixed(neighbour(200 + cut)), part]));

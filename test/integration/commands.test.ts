@@ -309,7 +309,8 @@ describe('wal', () => {
       expect(delivered).toMatchObject({ inserted: total, matches: true });
       const rows = await sql(
         server.url,
-        `SELECT wal_lsn, fill_id, order_id, toString(price), side_name, seq, wal_id FROM hft.trades ORDER BY wal_lsn`,
+        `SELECT wal_lsn, fill_id, order_id, toString(price), side_name, seq, wal_id
+         FROM hft.trades ORDER BY wal_lsn`,
       );
       const fills = all.filter(({ topic }) => topic === 'fills');
       expect(rows).toEqual(

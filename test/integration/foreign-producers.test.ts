@@ -135,7 +135,8 @@ for (const [server, format] of [
         expect((await recorder.end('SIGTERM')).code).toBe(0);
         const sessions = await query<{ session: string }>(
           url,
-          `SELECT session, min(wal_lsn) AS first FROM ${database}.market_data GROUP BY session ORDER BY first`,
+          `SELECT session, min(wal_lsn) AS first FROM ${database}.market_data
+           GROUP BY session ORDER BY first`,
         );
         expect(sessions).toHaveLength(3);
         for (const [i, frames] of sent.entries()) {

@@ -123,7 +123,7 @@ async function storedSums(url: string, source: string): Promise<Record<string, S
   return sums;
 }
 
-/** Fails unless ClickHouse has the rows of all files, as sources `feed-<feed>`, with all sums of the files. */
+/** Fails unless ClickHouse has the rows of all files, as sources `feed-<feed>`, with all their sums. */
 export async function expectSumsOfFiles(url: string): Promise<void> {
   for (const feed of FEEDS) {
     const fromFiles = independentSums(feed);

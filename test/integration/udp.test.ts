@@ -1,5 +1,5 @@
-// Datagrams on loopback: nothing is lost at an honest pace; what is dropped on purpose is in hft.gaps, no more
-// and no less; a second line fills what the first has lost.
+// Datagrams on loopback: nothing is lost at an honest pace; what is dropped on purpose is in hft.gaps, no
+// more and no less; a second line fills what the first has lost.
 
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import { join } from 'node:path';

@@ -5,7 +5,7 @@ import { type ControlMessage, decodeControl } from '../../src/net/control-messag
 import { until } from './recorder-process.ts';
 
 export interface RawConnection {
-  /** Resolves when the bytes have been handed to the kernel; what a closed connection does not take is gone. */
+  /** Resolves when the bytes have been handed to the kernel; a closed connection takes none. */
   write(bytes: Uint8Array): Promise<void>;
   /** Control messages that have come. */
   messages(): ControlMessage[];

@@ -243,7 +243,7 @@ export function reconcile(walDir: string, ...flags: string[]): Promise<CommandRe
   return run<ReconcileJson>(['reconcile', '--wal-dir', walDir, '--json', '--wait', '60', ...flags]);
 }
 
-/** Rows that recorders have written of themselves: changes of their health. They come on top of what was sent. */
+/** Rows that recorders have written of themselves, changes of their health: on top of what was sent. */
 export async function ownRows(url: string, database = 'hft'): Promise<number> {
   return Number(await sqlValue(url, `SELECT count() FROM ${database}.logs WHERE source = 'recorder'`));
 }
