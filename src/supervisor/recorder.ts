@@ -13,6 +13,8 @@
 // delivered, the rest stays in the WAL for the next start.
 
 import type { Config } from '../config.ts';
+import { describeError } from '../errors.ts';
+import { errorCode } from '../io/file-system.ts';
 import { realFileSystem } from '../io/real-file-system.ts';
 import type { Logger } from '../log.ts';
 import { createDatagramListener, type DatagramListener } from '../net/datagram-listener.ts';
@@ -28,7 +30,7 @@ import { type IngestPath, openIngestPath } from './ingest-path.ts';
 import { mayRemove, startRetention } from './retention-timer.ts';
 import { socketOwnership } from './socket-ownership.ts';
 import { statusOf } from './status.ts';
-import { writeStatus } from './status-file.ts';
+import { STATUS_FILE, writeStatus } from './status-file.ts';
 import { Watch } from './watch.ts';
 
 /** What a stop has left behind. */
@@ -74,7 +76,7 @@ export async function startRecorder(config: Config, deliver: boolean, logger: Lo
     throw error;
   });
   const parts: RecorderParts = { config, path, flusher: null, stream: null, datagram: null };
-  const saveStatus = () => writeStatus(realFileSystem, config.walDir, statusOf(parts));
+  const saveStatus = createStatusWriter(parts, logger);
   const statusTimer = setInterval(saveStatus, STATUS_INTERVAL_MS);
   const retention = mayRemove(config, deliver) ? startRetention(config, path.wal, logger) : null;
   const stop = async (deadlineMs: number): Promise<StopResult> => {
@@ -106,6 +108,22 @@ export async function startRecorder(config: Config, deliver: boolean, logger: Lo
       stopping ??= stop(deadlineMs);
       return stopping;
     },
+  };
+}
+
+/** Writes the status; a disk that does not take it must not stop recording, and is one line in the log. */
+function createStatusWriter(parts: RecorderParts, logger: Logger): () => void {
+  const { walDir } = parts.config;
+  let failed = false;
+  return () => {
+    try {
+      writeStatus(realFileSystem, walDir, statusOf(parts));
+      failed = false;
+    } catch (error) {
+      if (errorCode(error) === undefined) throw error;
+      if (!failed) logger.warn(`${walDir}/${STATUS_FILE} is out of date: ${describeError(error)}`);
+      failed = true;
+    }
   };
 }
 
