@@ -1,5 +1,6 @@
 // ClickHouse is killed and comes back while rows flow: the recorder goes on recording, and in the end each
-// row is at the server once. 18.16 knows no deduplication tokens: there the recorder has to ask what has arrived.
+// row is at the server once. 18.16 knows no deduplication tokens: there the recorder has to ask what has
+// arrived.
 
 import { expect, test } from 'bun:test';
 import { readFileSync } from 'node:fs';
