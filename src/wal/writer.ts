@@ -70,7 +70,7 @@ export class Wal {
     this.#nextLsn = state.nextLsn;
     this.#syncedLsn = state.nextLsn;
     this.#segments = new SegmentStack(settings, allocator, state.chain);
-    this.#segments.withRoom(0, () => this.#start());
+    this.#segments.withRoom(0, () => this.#start(), false);
     this.#groupEnd = this.#border();
     this.#durable = this.#groupEnd;
     if (settings.syncPolicy !== 'interval') return;
@@ -131,7 +131,7 @@ export class Wal {
   #put(block: BlockAppend): bigint {
     const topic = this.#settings.topics[block.topicIndex]!;
     const sizeBytes = RECORD_HEADER_SIZE_BYTES + block.payloadSizeBytes;
-    const segment = this.#segments.withRoom(sizeBytes, () => this.#start());
+    const segment = this.#segments.withRoom(sizeBytes, () => this.#start(), !this.#groupOpen);
     const record = this.#stage(sizeBytes);
     const payload = record.subarray(RECORD_HEADER_SIZE_BYTES);
     block.encode(payload);

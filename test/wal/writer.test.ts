@@ -150,6 +150,20 @@ test('trim removes whole segments below the LSN, and verify knows that they are 
   await again.close();
 });
 
+test('trim finds a place to stop at where groups have many blocks', async () => {
+  const fileSystem = new MemoryFileSystem();
+  const wal = await open(fileSystem, { segmentSizeBytes: 32 << 10 });
+  // Twenty segments, in the middle of which the last block of a group seldom fits exactly.
+  while (segmentNames(fileSystem).length < 20) {
+    for (let index = 0; index < 8; index++) wal.append({ ...block(random), endsGroup: false });
+    wal.endGroup();
+    await wal.sync();
+  }
+  await wal.trim(wal.nextLsn);
+  expect(segmentNames(fileSystem).length).toBeLessThanOrEqual(4);
+  await wal.close();
+});
+
 test('LSNs that were delivered are not used again, whatever a crash took', async () => {
   const fileSystem = new MemoryFileSystem();
   const wal = await open(fileSystem, { syncPolicy: 'none' });
