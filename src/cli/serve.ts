@@ -5,6 +5,7 @@ import { type EmbeddedServer, startEmbedded } from '../clickhouse/child.ts';
 import { type Config, isClickhouseOn } from '../config.ts';
 import { createLogger, type Logger } from '../log.ts';
 import { type Recorder, type StopResult, startRecorder } from '../supervisor/recorder.ts';
+import { openServiceNotifier } from '../supervisor/service-notify.ts';
 import {
   addSettingFlags,
   configOf,
@@ -14,6 +15,9 @@ import {
   warnUnknownVariables,
 } from './options.ts';
 import { stopSignal } from './stop-signal.ts';
+
+/** What a stop may take beyond the time for delivery: the last sync, the embedded server. */
+const STOP_MARGIN_MS = 30_000;
 
 interface ServeOptions {
   embedded?: boolean;
@@ -70,6 +74,7 @@ function endOnFault(logger: Logger): void {
 
 async function serve(config: Config, embedded: boolean, logger: Logger): Promise<StopResult> {
   const asked = stopSignal(logger);
+  const manager = openServiceNotifier(process.env, (text) => logger.warn(text));
   const clickhouse = isClickhouseOn(config, embedded);
   logger.info(describeMode(config, clickhouse));
   let server: EmbeddedServer | null = null;
@@ -83,9 +88,13 @@ async function serve(config: Config, embedded: boolean, logger: Logger): Promise
     throw error;
   }
   logger.info('ready');
-  logger.info(`${await asked}: draining, at most ${config.drainTimeoutMs} ms`);
+  manager.ready(describeMode(config, clickhouse));
+  const signal = await asked;
+  manager.stopping(config.drainTimeoutMs + STOP_MARGIN_MS);
+  logger.info(`${signal}: draining, at most ${config.drainTimeoutMs} ms`);
   const result = await recorder.stop(config.drainTimeoutMs);
   await server?.stop();
+  manager.close();
   const lines = describeStop(result);
   for (const line of lines) logger.warn(line);
   logger.info(lines.length === 0 ? 'stopped, nothing left to deliver' : 'stopped');
