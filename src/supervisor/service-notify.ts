@@ -16,7 +16,7 @@ const WATCHDOG_SHARE = 3;
 const openLibc = () =>
   dlopen('libc.so.6', {
     socket: { args: ['int', 'int', 'int'], returns: 'int' },
-    sendto: { args: ['int', 'ptr', 'usize', 'int', 'ptr', 'u32'], returns: 'i64_fast' },
+    sendto: { args: ['int', 'ptr', 'usize', 'int', 'ptr', 'u32'], returns: 'i64' },
     close: { args: ['int'], returns: 'int' },
   }).symbols;
 
