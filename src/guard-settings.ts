@@ -83,6 +83,6 @@ export const guardSettings = {
     'LIST',
     '',
     topicPolicies,
-    'topic=drop,…: rows to give up on a full disk; HFT_WAL_FULL_POLICY_<TOPIC>=drop|block sets one; else block',
+    'topic=drop,…: what to give up on a full disk; HFT_WAL_FULL_POLICY_<TOPIC> sets one; else block',
   ),
 } as const;

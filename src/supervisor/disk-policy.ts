@@ -3,8 +3,8 @@
 // The policy says what happens to rows of streams, whose producers can be held back:
 //   `block` (default)  no row is dropped: rows are written as long as there is any room, then producers wait,
 //                      those of the other topics with them, since acknowledgements are in order
-//   `drop`             from the level at which the topic stops its rows are dropped, acknowledged, and counted as
-//                      lost: what room is left is for the others
+//   `drop`             from the level at which the topic stops its rows are dropped, acknowledged, and
+//                      counted as lost: what room is left is for the others
 // Datagrams cannot be held back: from that level on they are dropped and counted under either policy.
 
 import { RecorderError } from '../errors.ts';
