@@ -68,6 +68,8 @@ class WalFlusher implements Flusher {
   #horizon: Horizon | null = null;
   #flushers: TopicFlusher[] = [];
   #draining = false;
+  /** While draining: what becomes durable from here on is left for the next start. */
+  #endLsn: bigint | null = null;
   #running: Promise<void> = Promise.resolve();
   #connection: Promise<Capabilities | null> | null = null;
 
@@ -90,6 +92,7 @@ class WalFlusher implements Flusher {
 
   async drain(timeoutMs: number): Promise<DrainResult> {
     this.#draining = true;
+    this.#endLsn = this.#horizon?.durableLsn() ?? null;
     for (const flusher of this.#flushers) flusher.drain();
     // Nothing to deliver: a server that does not answer need not be waited for.
     if (this.#flushers.length > 0 && this.#rowsLeft().complete) this.#abort.abort();
@@ -114,7 +117,8 @@ class WalFlusher implements Flusher {
       lock = await this.#lock();
       if (lock === null) return;
       log = openFlushLog(this.#fileSystem, config.walDir, this.#horizon.walId);
-      this.#flushers = this.#makeFlushers(log, this.#horizon);
+      this.#flushers = this.#makeFlushers(log);
+      if (this.#draining) this.#endLsn ??= this.#horizon.durableLsn();
       if (this.#draining) for (const flusher of this.#flushers) flusher.drain();
       await Promise.all(this.#flushers.map((flusher) => flusher.run()));
       await log.end();
@@ -135,8 +139,14 @@ class WalFlusher implements Flusher {
     return await lockFlusherWhenFree(this.#fileSystem, config.walDir, this.#abort.signal, isOver, onWait);
   }
 
-  #makeFlushers(log: FlushLog, { durableLsn }: Horizon): TopicFlusher[] {
+  /** First LSN that is not delivered for now. */
+  #readableLsn(): bigint {
+    return this.#endLsn ?? this.#horizon?.durableLsn() ?? 0n;
+  }
+
+  #makeFlushers(log: FlushLog): TopicFlusher[] {
     const { config, report } = this.#options;
+    const durableLsn = () => this.#readableLsn();
     const topics = [...this.#options.topics, ...this.#retiredTopics(log, durableLsn())];
     const onDamage = (damage: CursorDamage) => {
       const { topic, segment, firstLsn, lastLsn, reason } = damage;
@@ -227,14 +237,14 @@ class WalFlusher implements Flusher {
   }
 
   #rowsLeft(): DrainResult {
-    const horizon = this.#horizon;
-    if (horizon === null) return { complete: true, left: [] };
+    if (this.#horizon === null) return { complete: true, left: [] };
     const delivered = this.#deliveredLsns();
-    let leastLsn = horizon.durableLsn();
+    const endLsn = this.#readableLsn();
+    let leastLsn = endLsn;
     for (const lsn of delivered.values()) if (lsn < leastLsn) leastLsn = lsn;
     const fromLsn = (topic: string) => delivered.get(topic) ?? null;
     const { walDir } = this.#options.config;
-    const counts = countBacklog(this.#fileSystem, walDir, fromLsn, leastLsn, horizon.durableLsn());
+    const counts = countBacklog(this.#fileSystem, walDir, fromLsn, leastLsn, endLsn);
     const left = [...counts].map(([topic, rows]) => ({ topic, rows }));
     return { complete: left.length === 0 && delivered.size >= this.#options.topics.length, left };
   }
