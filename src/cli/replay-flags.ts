@@ -32,7 +32,7 @@ function number(flag: string, text: string | undefined): bigint | null {
 
 const TIME = /^(\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)?$/;
 
-/** Nanoseconds since 1970 of an ISO time with up to 9 digits after the point, UTC unless it says otherwise. */
+/** Nanoseconds since 1970 of an ISO time with up to 9 digits after the point; UTC unless it says another. */
 export function parseTimeNs(flag: string, text: string | undefined): bigint | null {
   if (text === undefined) return null;
   if (/^-?\d{1,19}$/.test(text)) return BigInt(text);

@@ -78,7 +78,8 @@ export async function startRecorder(config: Config, deliver: boolean, logger: Lo
   const parts: RecorderParts = { config, path, flusher: null, stream: null, datagram: null };
   const saveStatus = createStatusWriter(parts, logger);
   const statusTimer = setInterval(saveStatus, STATUS_INTERVAL_MS);
-  const retention = mayRemove(config, deliver) ? startRetention(config, path.wal, logger) : null;
+  const isShort = () => watch.isDiskShort;
+  const retention = mayRemove(config, deliver) ? startRetention(config, path.wal, isShort, logger) : null;
   const stop = async (deadlineMs: number): Promise<StopResult> => {
     const result = await drain(parts, watch, deadlineMs);
     clearInterval(statusTimer);

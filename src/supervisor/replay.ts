@@ -1,5 +1,5 @@
-// Replay: rows of a WAL that a table lacks are sent to it, whatever took them: a dropped partition, a restored
-// backup, a new server.
+// Replay: rows of a WAL that a table lacks are sent to it, whatever took them: a dropped partition, a
+// restored backup, a new server.
 //
 // Invariants
 // - A row that the table has (recorder, wal_id, wal_lsn) is not sent again.

@@ -7,6 +7,11 @@ import type { Logger } from '../log.ts';
 import type { Wal } from '../wal/writer.ts';
 import { Retention } from './retention.ts';
 
+/** How often is looked while the disk runs short. */
+const SHORT_CHECK_MS = 1000;
+/** A timer that fires a little early is not a whole round late. */
+const TIMER_SLACK_MS = 5;
+
 export interface RunningRetention {
   /** Ends after the look that is under way. */
   stop(): Promise<void>;
@@ -20,8 +25,16 @@ export function mayRemove(config: Config, deliver: boolean): boolean {
   return deliver || (config.mode === 'wal_first' && !config.clickhouseDisabled);
 }
 
-/** Looks every `walRetainCheckMs` for segments that may go. `wal` is open, so this process has its lock. */
-export function startRetention(config: Config, wal: Wal, logger: Logger): RunningRetention {
+/**
+ * Looks every `walRetainCheckMs` for segments that may go, and each second while `isShort` says that the disk
+ * runs short. `wal` is open, so this process has its lock.
+ */
+export function startRetention(
+  config: Config,
+  wal: Wal,
+  isShort: () => boolean,
+  logger: Logger,
+): RunningRetention {
   const archiveDir = config.walArchiveDir === '' ? null : config.walArchiveDir;
   const retention = new Retention({
     fileSystem: realFileSystem,
@@ -30,6 +43,7 @@ export function startRetention(config: Config, wal: Wal, logger: Logger): Runnin
     retainMs: config.walRetainMs,
     retainBytes: config.walRetainBytes,
     archiveDir,
+    isShort,
     trim: (beforeLsn) => wal.trim(beforeLsn),
     now: Date.now,
   });
@@ -52,11 +66,18 @@ export function startRetention(config: Config, wal: Wal, logger: Logger): Runnin
     }
   };
   let running: Promise<void> | null = null;
-  const timer = setInterval(() => {
-    running ??= look().finally(() => {
-      running = null;
-    });
-  }, config.walRetainCheckMs);
+  let lookedMs = performance.now();
+  const timer = setInterval(
+    () => {
+      const isDue = performance.now() - lookedMs >= config.walRetainCheckMs - TIMER_SLACK_MS;
+      if (!isDue && !isShort()) return;
+      lookedMs = performance.now();
+      running ??= look().finally(() => {
+        running = null;
+      });
+    },
+    Math.min(config.walRetainCheckMs, SHORT_CHECK_MS),
+  );
   return {
     stop: async () => {
       clearInterval(timer);

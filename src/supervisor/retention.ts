@@ -28,6 +28,8 @@ export interface RetentionOptions {
   retainMs: number;
   /** The oldest delivered segments go sooner when all segments together are larger than this. */
   retainBytes: number;
+  /** The disk runs short: all that is delivered may go, so that nothing new must stop for it. */
+  isShort?: () => boolean;
   /** Where copies go first; null: none are made. */
   archiveDir: string | null;
   /** Removes the segments whose rows all lie below an LSN, and says which. */
@@ -85,16 +87,17 @@ export class Retention {
     return { removed, hold };
   }
 
-  /** The oldest segments that are too old, or too many. */
+  /** The oldest segments that are too old, or too many, or in the way. */
   #dueSegments(segments: readonly Segment[]): Segment[] {
-    const { fileSystem, dir, retainMs, retainBytes, now } = this.#options;
+    const { fileSystem, dir, retainMs, retainBytes, isShort, now } = this.#options;
+    const takesAll = isShort?.() === true;
     let sizeBytes = 0;
     for (const { name } of segments) sizeBytes += this.#sizeOf(name, name !== segments.at(-1)?.name);
     const due: Segment[] = [];
     for (const [index, segment] of segments.slice(0, -LAST_SEGMENTS).entries()) {
       const next = headerOf(fileSystem, dir, segments[index + 1]!.baseLsn);
       const ageMs = next === null ? 0 : now() - Date.parse(next.meta.createdAt);
-      if (sizeBytes <= retainBytes && ageMs < retainMs) break;
+      if (!takesAll && sizeBytes <= retainBytes && ageMs < retainMs) break;
       due.push(segment);
       sizeBytes -= this.#sizeOf(segment.name, true);
     }
@@ -154,7 +157,7 @@ export class Retention {
       const bytes = new Uint8Array(file.sizeBytes());
       const content = parseFlushLog(new TextDecoder().decode(bytes.subarray(0, file.read(bytes, 0))));
       if (content.walId !== walId) return null;
-      // What is read may be in the page cache only: a power loss must not take it back once segments are gone.
+      // It may be in the page cache only: a power loss must not take it back once segments are gone.
       await file.sync().catch((error: unknown) => {
         this.#broken = { segment: FLUSH_LOG_FILE, reason: `cannot be synced: ${describeError(error)}` };
       });

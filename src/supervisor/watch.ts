@@ -76,6 +76,11 @@ export class Watch implements IngestObserver {
     this.#stopLoopDelay = startLoopDelay((seconds) => this.#metrics.loopDelay.observe(seconds));
   }
 
+  /** Space on the WAL's disk runs short. */
+  get isDiskShort(): boolean {
+    return this.#disk.level !== 'ok';
+  }
+
   appended(topic: string, lsn: bigint, block: BlockAppend): void {
     const oldestMs = Number(block.firstIngestTs / 1_000_000n);
     if (this.#delivers) this.#lag.append(topic, lsn, block.rowCount, block.payloadSizeBytes, oldestMs);

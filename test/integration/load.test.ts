@@ -89,7 +89,7 @@ test('a loader may be there before the WAL', async () => {
   }
 }, 60_000);
 
-test('--once drains the WAL of a recorder that was killed, and a second time finds nothing to do', async () => {
+test('--once drains the WAL of a killed recorder, and a second time finds nothing to do', async () => {
   using home = temporaryHome();
   const recorder = await walFirst(home.path);
   await feed(recorder, 20_000);
@@ -162,7 +162,7 @@ test('a recorder in mode direct waits for the loader that delivers, then takes o
   }
 }, 60_000);
 
-test('what lies in the WAL is delivered first by a recorder in mode direct, and not at all in wal_first', async () => {
+test('what lies in the WAL is delivered first in mode direct, and not at all in wal_first', async () => {
   using home = temporaryHome();
   const first = await walFirst(home.path);
   await feed(first, 6000);

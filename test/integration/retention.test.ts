@@ -52,7 +52,7 @@ const exact = (rows: number) => ({
   duplicated: 0,
 });
 
-test('delivered segments go to the archive while rows flow; WAL and archive together still have them all', async () => {
+test('delivered segments go to the archive while rows flow; together they have every row', async () => {
   using home = temporaryHome();
   databases++;
   const archive = join(home.path, 'archive');

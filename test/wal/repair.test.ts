@@ -52,7 +52,7 @@ for (const [name, blockCount] of [
   ['one segment', 6],
   ['several segments', 80],
 ] as const) {
-  test(`lesson 14: any flipped byte of ${name}: repaired, started, and every whole block is there`, async () => {
+  test(`lesson 14: any flipped byte of ${name}: repaired, and every whole block is there`, async () => {
     const random = seededRandom(`repair ${name}`);
     const made = await makeWal(random, blockCount);
     const segments = segmentsOf(made.disk);
