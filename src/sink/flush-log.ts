@@ -9,12 +9,14 @@
 //   recognised.
 // - At most one group of a topic is open.
 // - A failed sync is never retried: the log is broken from then on and says so.
+// - On a full disk lines wait in memory: delivery is what makes the space that they need. No group is sent
+//   before its line is written and synced.
 //
 // Life cycle: openFlushLog reads the file, drops damaged lines, and rewrites it compactly; `compact` does so
 // again when the file has grown; close syncs.
 
 import { RecorderError } from '../errors.ts';
-import { type FileHandle, type FileSystem, replaceFile } from '../io/file-system.ts';
+import { errorCode, type FileHandle, type FileSystem, replaceFile } from '../io/file-system.ts';
 import {
   applyLine,
   closeLine,
@@ -30,9 +32,12 @@ import {
   stateLine,
   type TopicProgress,
 } from './flush-log-format.ts';
+import { pause } from './retry.ts';
 
 export const FLUSH_LOG_FILE = 'flush.log';
 const COMPACT_SIZE_BYTES = 1024 * 1024;
+const FULL_DISK = ['ENOSPC', 'EDQUOT'];
+const FULL_DISK_PAUSE_MS = 100;
 const text = new TextEncoder();
 
 /** The flush log cannot be written; nothing more may be sent. */
@@ -69,6 +74,8 @@ export class FlushLog {
   readonly #progress: Map<string, TopicProgress>;
   #file: FileHandle;
   #sizeBytes = 0;
+  /** Lines for which the disk has had no room so far. */
+  #waiting = '';
   #syncedBytes = 0;
   #syncing: Promise<void> | null = null;
   #broken: FlushLogError | null = null;
@@ -87,9 +94,16 @@ export class FlushLog {
     return { ...(this.#progress.get(topic) ?? emptyProgress()) };
   }
 
-  /** Writes a group's boundaries and syncs them. Throws FlushLogError; then nothing may be sent. */
-  async open(group: OpenGroup): Promise<void> {
+  /**
+   * Writes a group's boundaries and syncs them; waits for that while the disk is full, until `signal` says
+   * that nothing will be sent. Throws FlushLogError; then nothing may be sent.
+   */
+  async open(group: OpenGroup, signal?: AbortSignal): Promise<void> {
     this.#append(openLine(group));
+    while (!this.#writeWaiting()) {
+      if (signal?.aborted) return;
+      await pause(FULL_DISK_PAUSE_MS, signal ?? new AbortController().signal);
+    }
     await this.#syncTo(this.#sizeBytes);
   }
 
@@ -107,15 +121,18 @@ export class FlushLog {
   /** Rewrites the log when it has grown long. */
   compact(): void {
     if (this.#sizeBytes < COMPACT_SIZE_BYTES || this.#syncing !== null) return;
-    this.#guard(() => {
-      this.#file.close();
+    this.#unlessFull(() => {
+      const before = this.#file;
       this.#file = this.#rewrite();
+      before.close();
     });
   }
 
   /** Syncs and closes. */
   async end(): Promise<void> {
     try {
+      // A line that still finds no room is a group that the next run asks the server for.
+      if (this.#broken === null) this.#writeWaiting();
       if (this.#broken === null) await this.#syncTo(this.#sizeBytes);
     } finally {
       this.#file.close();
@@ -124,10 +141,21 @@ export class FlushLog {
 
   #append(line: Line): void {
     if (this.#broken !== null) throw this.#broken;
-    const bytes = text.encode(encodeLine(line));
-    this.#guard(() => this.#file.write(bytes, this.#sizeBytes));
-    this.#sizeBytes += bytes.length;
+    this.#waiting += encodeLine(line);
     applyLine(this.#progress, line);
+    this.#writeWaiting();
+  }
+
+  /** False while the disk has no room. What such an attempt has written is written over by the next. */
+  #writeWaiting(): boolean {
+    if (this.#broken !== null) throw this.#broken;
+    const bytes = text.encode(this.#waiting);
+    if (bytes.length === 0) return true;
+    return this.#unlessFull(() => {
+      this.#file.write(bytes, this.#sizeBytes);
+      this.#sizeBytes += bytes.length;
+      this.#waiting = '';
+    });
   }
 
   /** Several topics wait for one sync: the one that starts after their lines were written. */
@@ -151,10 +179,13 @@ export class FlushLog {
     }
   }
 
-  #guard(action: () => void): void {
+  /** Does something that needs space; false when there is none. Any other failure breaks the log. */
+  #unlessFull(action: () => void): boolean {
     try {
       action();
+      return true;
     } catch (cause) {
+      if (FULL_DISK.includes(errorCode(cause) ?? '')) return false;
       throw this.#fail(cause);
     }
   }
@@ -175,6 +206,7 @@ export class FlushLog {
     replaceFile(this.#fileSystem, this.#directory, FLUSH_LOG_FILE, bytes);
     this.#sizeBytes = bytes.length;
     this.#syncedBytes = bytes.length;
+    this.#waiting = '';
     return this.#fileSystem.open(`${this.#directory}/${FLUSH_LOG_FILE}`, 'write');
   }
 }

@@ -108,7 +108,7 @@ export class TopicFlusher {
         if (await this.#skipDelivered(group)) continue;
       }
       const logged = this.#logged(group);
-      await log.open(logged);
+      await log.open(logged, signal);
       if (!(await this.#deliver(group, logged, false))) return;
     }
     if (this.#state === 'idle' && this.#reader.position > log.progressOf(model.topic).nextLsn) {

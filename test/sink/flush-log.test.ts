@@ -161,6 +161,35 @@ describe('flush log', () => {
     await expect(log.open(group('a', 0n, 1))).rejects.toBeInstanceOf(FlushLogError);
   });
 
+  test('on a full disk an open waits for room, closes are kept, and nothing is forgotten', async () => {
+    const log = openFlushLog(disk, DIR, WAL_ID);
+    await log.open(group('a', 0n, 5));
+    disk.fault = (operation, path) => (operation === 'write' && path === PATH ? 'ENOSPC' : null);
+    log.close(group('a', 0n, 5), 'inserted');
+    expect(log.progressOf('a').nextLsn).toBe(5n);
+    let isOpen = false;
+    const opening = log.open(group('a', 5n, 5)).then(() => {
+      isOpen = true;
+    });
+    const stop = new AbortController();
+    const stopped = log.open(group('b', 6n, 1), stop.signal);
+    await Bun.sleep(150);
+    expect(isOpen).toBe(false);
+    stop.abort();
+    await stopped;
+    expect(readFlushLog(disk, DIR)?.progress.get('a')).toMatchObject({
+      nextLsn: 0n,
+      open: group('a', 0n, 5),
+    });
+    disk.fault = () => null;
+    await opening;
+    expect(readFlushLog(disk, DIR)?.progress.get('a')).toMatchObject({
+      nextLsn: 5n,
+      open: group('a', 5n, 5),
+    });
+    await log.end();
+  });
+
   test('the log of another WAL is set aside', async () => {
     const log = openFlushLog(disk, DIR, WAL_ID);
     await log.open(group('a', 0n, 10));
