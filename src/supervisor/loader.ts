@@ -181,8 +181,8 @@ class WalLoader implements Loader {
   }
 
   /**
-   * Counted once from the WAL; from then on what was made durable since is added, and what was delivered since
-   * is taken off.
+   * Counted once from the WAL; from then on what was made durable since is added, and what was delivered
+   * since is taken off.
    */
   #backlog(totals: Totals): number | null {
     const { topics: stats, durableLsn } = this.#flusher.stats();
