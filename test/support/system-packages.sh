@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Debian packages that the tests use as independent oracles: flatc, C++ and Python FlatBuffers, an old ClickHouse.
+# Debian packages that the tests use as independent oracles: flatc, C++ and Python FlatBuffers, an old ClickHouse,
+# promtool.
 # Installs what is missing where it can (root on Debian); elsewhere says what is missing: the tests that need it are
 # then skipped, each with a line that says so.
 set -uo pipefail
@@ -10,6 +11,7 @@ command -v g++ >/dev/null || missing+=(g++)
 [ -e /usr/include/flatbuffers/flatbuffers.h ] || missing+=(libflatbuffers-dev)
 /usr/bin/python3 -c 'import flatbuffers' 2>/dev/null || missing+=(python3-flatbuffers)
 command -v clickhouse-server >/dev/null || missing+=(clickhouse-server)
+command -v promtool >/dev/null || missing+=(prometheus)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
