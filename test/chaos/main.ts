@@ -4,8 +4,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
+import { startTestServer } from '../support/embedded.ts';
 import { seededRandom } from '../support/random.ts';
 import { run } from '../support/recorder-process.ts';
+import { runOutage } from './outage.ts';
 import { isClean, runChaos } from './run.ts';
 
 interface Flags {
@@ -15,11 +17,13 @@ interface Flags {
   producers: number;
   loader: boolean;
   keep?: boolean;
+  outage?: boolean;
   json?: boolean;
 }
 
 const LEAST_ROWS = 210_000;
 const ROWS_PER_KILL = 5_000;
+const OUTAGE_ROWS = 2_000_000;
 
 function count(text: string): number {
   const value = Number(text.replaceAll('_', ''));
@@ -27,7 +31,30 @@ function count(text: string): number {
   return value;
 }
 
+/** ClickHouse is down for the whole of a feed, then up. */
+async function outage(flags: Flags): Promise<void> {
+  const random = seededRandom('outage', flags.seed ?? Date.now() % 0x7fffffff);
+  const root = mkdtempSync(join(tmpdir(), 'recorder-outage-'));
+  const say = (text: string) => process.stderr.write(`${text}\n`);
+  const server = await startTestServer();
+  let isClean = false;
+  try {
+    const rows = flags.rows ?? OUTAGE_ROWS;
+    say(`outage: seed ${random.seed}, ${rows} rows`);
+    const places = { home: root, clickhouseUrl: server.url, database: 'outage' };
+    const result = await runOutage({ ...places, rows, random, say });
+    const { lost, duplicated, changed, clickhouse } = result;
+    isClean = lost === 0 && duplicated === 0 && changed === 0 && clickhouse === rows;
+    process.stdout.write(`${JSON.stringify({ ...result, seed: random.seed })}\n`);
+  } finally {
+    await server.close();
+    rmSync(root, { recursive: true, force: true });
+  }
+  process.exit(isClean ? 0 : 1);
+}
+
 async function main(flags: Flags): Promise<void> {
+  if (flags.outage === true) return await outage(flags);
   const random = seededRandom('chaos', flags.seed ?? Date.now() % 0x7fffffff);
   const root = mkdtempSync(join(tmpdir(), 'recorder-chaos-'));
   const rows = flags.rows ?? Math.max(LEAST_ROWS, flags.kills * ROWS_PER_KILL);
@@ -56,6 +83,7 @@ const program = new Command('chaos')
   .option('--rows <n>', `rows to send (default ${ROWS_PER_KILL} a kill, at least ${LEAST_ROWS})`, count)
   .option('--seed <n>', 'seed of victims, moments and data (default: the clock)', count)
   .option('--producers <n>', 'producers, each with a session of its own', count, 3)
+  .option('--outage', `no kills: ClickHouse is down while ${OUTAGE_ROWS} rows (or --rows) come, then up`)
   .option('--no-loader', 'only mode direct')
   .option('--keep', 'keep the directory of a clean run too')
   .option('--json', 'print one JSON object as the last line');
