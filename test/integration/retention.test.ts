@@ -9,6 +9,7 @@ import {
   type RecorderProcess,
   reconcile,
   run,
+  sqlCommand,
   sqlValue,
   startRecorderProcess,
   temporaryHome,
@@ -38,8 +39,8 @@ const firstOf = (dir: string) => segmentsIn(dir).sort()[0]!;
 /** Not each segment begins with a group, and only such a one can be the first that is kept. */
 const FIRST = '0000000000000000.wal';
 const place = () => ['--clickhouse-host', server.url, '--clickhouse-database', `retention_${databases}`];
-const check = async (walDir: string) => {
-  const { code, json } = await reconcile(walDir, ...place());
+const check = async (walDir: string, ...more: string[]) => {
+  const { code, json } = await reconcile(walDir, ...place(), ...more);
   const { received, logged, inserted, lost, duplicated } = json;
   return { code, received, logged, inserted, lost, duplicated };
 };
@@ -157,3 +158,35 @@ test('with ClickHouse off nothing goes, though a flush log says that all is deli
   const rows = await sqlValue(server.url, `SELECT count() FROM retention_${databases}.market_data`);
   expect(Number(rows)).toBeGreaterThan(0);
 }, 60_000);
+
+test('replays beside a recorder that delivers send nothing twice', async () => {
+  using home = temporaryHome();
+  databases++;
+  const env = delivering({ HFT_WAL_SEGMENT_BYTES: '1MiB', HFT_FLUSH_ROWS: '1000' });
+  const recorder = await startRecorderProcess(home.path, { env });
+  try {
+    let flowing = true;
+    const feeding = feed(recorder.socket, 60_000).finally(() => {
+      flowing = false;
+    });
+    let replays = 0;
+    while (flowing || replays === 0) {
+      const { code, json } = await run(['wal', 'replay', recorder.walDir, ...place(), '--json']);
+      expect(code).toBe(0);
+      expect(json['sent']).toBe(0);
+      replays++;
+    }
+    await feeding;
+    expect(await check(recorder.walDir)).toEqual(exact(60_000));
+    // What an operator deletes by mistake comes back, beside the recorder.
+    const drop = `ALTER TABLE retention_${databases}.trades DELETE WHERE 1 SETTINGS mutations_sync = 2`;
+    const fills = await sqlValue(server.url, `SELECT count() FROM retention_${databases}.trades`);
+    await sqlCommand(server.url, drop);
+    expect((await check(recorder.walDir, '--wait', '0')).code).toBe(1);
+    const again = await run(['wal', 'replay', recorder.walDir, ...place(), '--topic', 'fills', '--json']);
+    expect(again).toMatchObject({ code: 0, json: { sent: Number(fills), pending: 0 } });
+    expect(await check(recorder.walDir)).toEqual(exact(60_000));
+  } finally {
+    await recorder.end('SIGTERM');
+  }
+}, 120_000);
