@@ -22,7 +22,7 @@ import { createGeneric } from '../schema/generic.ts';
 import type { TopicModel } from '../schema/model.ts';
 import { generatedClassOf, topics } from '../schema/registry.ts';
 import { sentEndLsn } from '../sink/flush-log.ts';
-import { WalClosedError } from '../wal/errors.ts';
+import { WalClosedError, WalWriteError } from '../wal/errors.ts';
 import { openWal } from '../wal/open.ts';
 import type { Wal } from '../wal/writer.ts';
 import { createGapRecorder } from './gap-rows.ts';
@@ -222,13 +222,22 @@ export class IngestPath {
     this.quarantine.write();
     const sealed = this.ingest.seal();
     this.#regulate();
-    if (!sealed) return null;
-    this.wal.endGroup();
+    if (!sealed || !this.#endGroup()) return null;
     return {
       streams: this.streams.capture(),
       appendedBytes: this.#appendedBytes,
       sealed: this.#tally.take(),
     };
+  }
+
+  #endGroup(): boolean {
+    try {
+      this.wal.endGroup();
+      return true;
+    } catch (error) {
+      if (error instanceof WalWriteError) return false;
+      throw error;
+    }
   }
 
   async #sync(): Promise<void> {

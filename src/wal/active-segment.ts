@@ -1,7 +1,7 @@
 // A segment while the writer has it open, and the places in the log that the writer may go back to.
 
 import os from 'node:os';
-import type { FileHandle, FileSystem } from '../io/file-system.ts';
+import { errorCode, type FileHandle, type FileSystem } from '../io/file-system.ts';
 import { WalFullError, WalWriteError } from './errors.ts';
 import { encodeSegmentHeader, segmentName } from './format.ts';
 import type { SegmentAllocator } from './segment-allocator.ts';
@@ -102,9 +102,14 @@ function headerOf(start: SegmentStart, chain: Chain): Uint8Array {
 
 /**
  * Cuts a segment to its used length, so that a reader finds its end and the rest of its blocks are given
- * back.
+ * back. Where the disk does not do it, the segment ends with its last record all the same: what lies behind
+ * is zeros, or a record whose LSNs the next segment has.
  */
 export function sealSegment(segment: ActiveSegment): void {
   segment.sealed = true;
-  segment.file.truncate(segment.usedSizeBytes);
+  try {
+    segment.file.truncate(segment.usedSizeBytes);
+  } catch (error) {
+    if (errorCode(error) === undefined) throw error;
+  }
 }

@@ -47,14 +47,16 @@ function processStart(pid: number): string {
   return fields[0] === 'Z' || fields[0] === 'X' ? '' : (fields[19] ?? '');
 }
 
+let self: Omit<LockOwner, 'startedAt'> | null = null;
+
 function thisOwner(): LockOwner {
-  return {
+  self ??= {
     pid: process.pid,
     host: os.hostname(),
     bootId: readText('/proc/sys/kernel/random/boot_id'),
     processStart: processStart(process.pid),
-    startedAt: new Date().toISOString(),
   };
+  return { ...self, startedAt: new Date().toISOString() };
 }
 
 /** Whether the owner runs: `other_host` when that cannot be known from here. */
@@ -112,7 +114,12 @@ export function acquireLock(fileSystem: FileSystem, dir: string): WalLock {
   return {
     takenOverFrom,
     release: () => {
-      if (readBytes(fileSystem, path) === mine) fileSystem.unlink(path);
+      try {
+        if (readBytes(fileSystem, path) === mine) fileSystem.unlink(path);
+      } catch (error) {
+        // What a failing disk keeps of it is the lock of a dead owner.
+        if (errorCode(error) === undefined) throw error;
+      }
     },
   };
 }

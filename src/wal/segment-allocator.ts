@@ -108,7 +108,10 @@ export class SegmentAllocator {
       // Not usable before this has ended: an error of these writes must not be reported to a later sync of
       // the segment, or be swallowed by this one.
       if (!this.#closed) await file.sync();
-      file.close();
+      // Forgotten first: closed twice, the descriptor may be another file's by then.
+      const written = file;
+      file = null;
+      written.close();
       if (this.#closed) return fileSystem.unlink(`${dir}/${PREPARING}`);
       fileSystem.rename(`${dir}/${PREPARING}`, `${dir}/${READY}`);
       this.#ready = fileSystem.open(`${dir}/${READY}`, 'write');

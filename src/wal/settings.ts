@@ -1,3 +1,4 @@
+import { assert } from '../errors.ts';
 import type { FileSystem } from '../io/file-system.ts';
 import type { WalSyncError } from './errors.ts';
 import type { BlockFields } from './format.ts';
@@ -17,6 +18,15 @@ export interface BlockAppend extends BlockFields {
   endsGroup?: boolean;
   /** Writes exactly `payloadSizeBytes` bytes; `target` is 8-byte aligned and holds old bytes. */
   encode(target: Uint8Array): void;
+}
+
+/** Fails where a block is not what the log can hold: a bug of the caller. */
+export function checkBlock(
+  { payloadSizeBytes, rowCount, topicIndex }: BlockAppend,
+  topicCount: number,
+): void {
+  assert(payloadSizeBytes % 8 === 0 && rowCount > 0, 'block is empty or not padded');
+  assert(topicIndex < topicCount, `topic ${topicIndex} was not given at open`);
 }
 
 /** Settings of an open WAL; `openWal` has the defaults. */

@@ -7,11 +7,9 @@
 // - A failed sync is never repeated: what it should cover is void; a new segment starts (WalSyncError).
 //
 // Life cycle: `openWal` (open.ts) locks, recovers and opens a new segment → `append`, `sync`, `trim` →
-// `close`. A segment is born from a file of zeros (segment-allocator.ts): its header goes into the page
-// cache, the file gets its name, and the next sync makes header, name and rows durable together. Full, it is
-// cut to its used length.
+// `close`. A segment is born from a file of zeros (segment-allocator.ts): its header is written, the file gets
+// its name, and the next sync makes header, name and rows durable together. Full, it is cut to its length.
 
-import { assert } from '../errors.ts';
 import type { ActiveSegment, SegmentStart } from './active-segment.ts';
 import { WalClosedError, WalSyncError, WalWriteError } from './errors.ts';
 import { checksum, encodeRecordHeader, RECORD_HEADER_SIZE_BYTES, type RecordFields } from './format.ts';
@@ -22,7 +20,7 @@ import { readBack } from './rescue.ts';
 import { trimSegments } from './retention.ts';
 import type { SegmentAllocator } from './segment-allocator.ts';
 import { type Border, SegmentStack, type SegmentSyncFailure } from './segment-stack.ts';
-import type { BlockAppend, WalSettings } from './settings.ts';
+import { type BlockAppend, checkBlock, type WalSettings } from './settings.ts';
 import { SharedRun } from './shared-run.ts';
 import { TopicCounts } from './topic-counts.ts';
 
@@ -45,6 +43,8 @@ export class Wal {
   /** End of the last complete group, and whether blocks of the next one lie behind it. */
   #groupEnd: Border;
   #groupOpen = false;
+  /** The end of the open group could not be written: nothing is appended before it is. */
+  #endDue = false;
   /** Rows of a failed sync that have not been written again yet: nothing is appended before them. */
   #rescued: BlockAppend[] = [];
   #durable: Border;
@@ -119,12 +119,9 @@ export class Wal {
    */
   append(block: BlockAppend): bigint {
     if (this.#closed !== null) throw this.#closed;
-    assert(block.payloadSizeBytes % 8 === 0 && block.rowCount > 0, 'block is empty or not padded');
-    assert(
-      block.topicIndex < this.#settings.topics.length,
-      `topic ${block.topicIndex} was not given at open`,
-    );
+    checkBlock(block, this.#settings.topics.length);
     this.#writeRescued();
+    if (this.#endDue) this.endGroup();
     return this.#put(block);
   }
 
@@ -166,10 +163,12 @@ export class Wal {
   endGroup(): void {
     if (!this.#groupOpen || this.#lastRecord === null) return;
     const { segment, offset, fields } = this.#lastRecord;
-    // Nothing follows the record and nothing of it is durable: a header that is torn here is a torn tail.
     const header = this.#stage(RECORD_HEADER_SIZE_BYTES);
     const prevChecksum = encodeRecordHeader(header, { ...fields, endsGroup: true });
+    // Nothing follows the record and nothing of it is durable: torn here, it is mended or a torn tail.
+    this.#endDue = true;
     this.#write(segment, header, offset);
+    this.#endDue = false;
     this.#segments.prevChecksum = prevChecksum;
     this.#groupOpen = false;
     this.#groupEnd = this.#border();
@@ -200,7 +199,7 @@ export class Wal {
     return trimSegments(this.#settings.fileSystem, this.#settings.dir, limit);
   }
 
-  /** Syncs what was appended, cuts the segment to its used length, releases the lock. Idempotent. */
+  /** Syncs what was appended, ends the segment, releases the lock. Idempotent. */
   async close(): Promise<void> {
     if (this.#closed !== null) return;
     if (this.#timer !== null) clearInterval(this.#timer);
@@ -286,6 +285,7 @@ export class Wal {
     this.#durable = { ...border, place: this.#segments.place() };
     this.#groupEnd = this.#durable;
     this.#groupOpen = false;
+    this.#endDue = false;
     this.#settings.onSyncFailure(error);
     this.#settings.onStateChange();
     return error;

@@ -1,5 +1,6 @@
 // A file system in memory that forgets like a disk: what was not synced may be there after a power loss, or
-// not, page by page and name by name. Operations can be made to fail.
+// not, page by page and name by name. Operations can be made to fail, writes to end half-way, syncs to last.
+// As on Linux, a failed sync marks its pages as clean: they are in memory, and no later sync writes them.
 
 import type { FileHandle, FileSystem, OpenMode } from '../../src/io/file-system.ts';
 import type { SeededRandom } from './random.ts';
@@ -11,6 +12,8 @@ interface Inode {
   sizeBytes: number;
   /** Content at the last sync. */
   synced: Uint8Array;
+  /** Pages that a failed sync has given up: no later one writes them, unless they are written to again. */
+  forgotten: Set<number>;
 }
 
 export type Operation =
@@ -25,6 +28,18 @@ export type Operation =
 
 function failure(code: string, path: string): Error {
   return Object.assign(new Error(`${code}: ${path}`), { code });
+}
+
+function inodeOf(bytes: Uint8Array): Inode {
+  return { data: bytes.slice(), sizeBytes: bytes.length, synced: bytes.slice(), forgotten: new Set() };
+}
+
+function* changedPages(before: Uint8Array, after: Uint8Array): Generator<number> {
+  for (let start = 0; start < after.length; start += PAGE_SIZE_BYTES) {
+    const page = after.subarray(start, start + PAGE_SIZE_BYTES);
+    const old = before.subarray(start, start + PAGE_SIZE_BYTES);
+    if (Buffer.compare(page, old) !== 0) yield start / PAGE_SIZE_BYTES;
+  }
 }
 
 function content(inode: Inode): Uint8Array {
@@ -53,7 +68,13 @@ class MemoryFile implements FileHandle {
 
   write(source: Uint8Array, offset: number): void {
     this.#check();
-    this.#fileSystem.attempt('write', this.#name());
+    const failure = this.#fileSystem.failureOf('write', this.#name());
+    const sizeBytes = failure === null ? source.length : this.#fileSystem.shortWrite(source.length);
+    this.#put(source.subarray(0, sizeBytes), offset);
+    if (failure !== null) throw failure;
+  }
+
+  #put(source: Uint8Array, offset: number): void {
     const end = offset + source.length;
     if (end > this.#inode.data.length) {
       const grown = new Uint8Array(Math.max(end, this.#inode.data.length * 2));
@@ -62,25 +83,45 @@ class MemoryFile implements FileHandle {
     }
     this.#inode.data.set(source, offset);
     this.#inode.sizeBytes = Math.max(this.#inode.sizeBytes, end);
+    if (this.#inode.forgotten.size === 0) return;
+    const lastPage = Math.floor((end - 1) / PAGE_SIZE_BYTES);
+    for (let page = Math.floor(offset / PAGE_SIZE_BYTES); page <= lastPage; page++) {
+      this.#inode.forgotten.delete(page);
+    }
   }
 
   async writeAsync(source: Uint8Array, offset: number): Promise<void> {
-    await Promise.resolve();
+    await this.#fileSystem.delay();
     this.write(source, offset);
   }
 
   async sync(): Promise<void> {
     this.#check();
     const snapshot = content(this.#inode);
-    await Promise.resolve();
-    this.#fileSystem.attempt('sync', this.#name());
-    this.#inode.synced = snapshot;
+    await this.#fileSystem.delay();
+    this.#finishSync(snapshot);
   }
 
   syncNow(): void {
     this.#check();
-    this.#fileSystem.attempt('sync', this.#name());
-    this.#inode.synced = content(this.#inode);
+    this.#finishSync(content(this.#inode));
+  }
+
+  #finishSync(snapshot: Uint8Array): void {
+    const { forgotten, synced } = this.#inode;
+    const failure = this.#fileSystem.failureOf('sync', this.#name());
+    if (failure !== null) {
+      for (const page of changedPages(synced, snapshot)) forgotten.add(page);
+      throw failure;
+    }
+    for (const page of forgotten) {
+      const start = page * PAGE_SIZE_BYTES;
+      if (start >= snapshot.length) continue;
+      const old = new Uint8Array(Math.min(PAGE_SIZE_BYTES, snapshot.length - start));
+      old.set(synced.subarray(start, start + old.length));
+      snapshot.set(old, start);
+    }
+    this.#inode.synced = snapshot;
   }
 
   truncate(sizeBytes: number): void {
@@ -116,14 +157,23 @@ export class MemoryFileSystem implements FileSystem {
   openFiles = 0;
   /** Called before each operation that changes something; may return an error code to fail with. */
   fault: (operation: Operation, path: string) => string | null = () => null;
+  /** How many bytes of a failing write are written all the same. */
+  shortWrite: (sizeBytes: number) => number = () => 0;
+  /** How long an operation off the event loop takes. */
+  delay: () => Promise<void> = () => Promise.resolve();
   #names = new Map<string, Inode>();
   /** Names that survive a power loss. */
   #syncedNames = new Map<string, Inode>();
   #directories = new Set<string>();
 
-  attempt(operation: Operation, path: string): void {
+  failureOf(operation: Operation, path: string): Error | null {
     const code = this.fault(operation, path);
-    if (code !== null) throw failure(code, path);
+    return code === null ? null : failure(code, path);
+  }
+
+  attempt(operation: Operation, path: string): void {
+    const error = this.failureOf(operation, path);
+    if (error !== null) throw error;
   }
 
   nameOf(inode: Inode): string | undefined {
@@ -136,7 +186,7 @@ export class MemoryFileSystem implements FileSystem {
     if (mode !== 'create') return new MemoryFile(this, path, this.#existing(path));
     if (inode !== undefined) throw failure('EEXIST', path);
     this.attempt('open', path);
-    const made: Inode = { data: new Uint8Array(0), sizeBytes: 0, synced: new Uint8Array(0) };
+    const made = inodeOf(new Uint8Array(0));
     this.#names.set(path, made);
     return new MemoryFile(this, path, made);
   }
@@ -181,13 +231,15 @@ export class MemoryFileSystem implements FileSystem {
   }
 
   async syncDirectory(directory: string): Promise<void> {
-    await Promise.resolve();
+    await this.delay();
     this.syncDirectoryNow(directory);
   }
 
   syncDirectoryNow(directory: string): void {
     this.attempt('syncDirectory', directory);
-    this.#syncedNames = new Map(this.#names);
+    const isIn = (path: string) => path.slice(0, path.lastIndexOf('/')) === directory;
+    for (const path of this.#syncedNames.keys()) if (isIn(path)) this.#syncedNames.delete(path);
+    for (const [path, inode] of this.#names) if (isIn(path)) this.#syncedNames.set(path, inode);
   }
 
   map(path: string, sizeBytes: number): Uint8Array {
@@ -200,7 +252,7 @@ export class MemoryFileSystem implements FileSystem {
 
   /** Replaces a file's content, as a test that damages it does. */
   put(path: string, bytes: Uint8Array): void {
-    this.#names.set(path, { data: bytes.slice(), sizeBytes: bytes.length, synced: bytes.slice() });
+    this.#names.set(path, inodeOf(bytes));
   }
 
   /** The same files, as a process sees them after its predecessor was killed: nothing is lost. */

@@ -156,3 +156,47 @@ test('rows of a failed sync that cannot be read back close the WAL', async () =>
   await expect(wal.sync()).rejects.toBeInstanceOf(WalClosedError);
   expect(readAll(fileSystem)).toEqual({ blocks: [kept], damages: [] });
 });
+
+test('the end of a group that cannot be written is written later, before anything else', async () => {
+  const fileSystem = new MemoryFileSystem();
+  const wal = await open(fileSystem);
+  const blocks = [appendRandom(wal, random, { endsGroup: false })];
+  fileSystem.shortWrite = (sizeBytes) => sizeBytes - 20;
+  fileSystem.fault = (operation, path) => (operation === 'write' && path.endsWith('.wal') ? 'EIO' : null);
+  expect(() => wal.endGroup()).toThrow(WalWriteError);
+  expect(() => appendRandom(wal, random)).toThrow(WalWriteError);
+  fileSystem.fault = () => null;
+  blocks.push(appendRandom(wal, random, { endsGroup: false }));
+  wal.endGroup();
+  await wal.sync();
+  expect(readAll(fileSystem)).toEqual({
+    blocks: blocks.map((block) => ({ ...block, endsGroup: true })),
+    damages: [],
+  });
+  await wal.close();
+});
+
+test('a segment that cannot be cut to its length ends with its last record all the same', async () => {
+  const fileSystem = new MemoryFileSystem();
+  const wal = await open(fileSystem);
+  const blocks: KnownBlock[] = [];
+  fileSystem.fault = (operation) => (operation === 'truncate' ? 'EIO' : null);
+  while (segmentsAmong(fileSystem.list(DIR)).length < 4) blocks.push(appendRandom(wal, random));
+  await wal.close();
+  expect(readAll(fileSystem)).toEqual({ blocks, damages: [] });
+  const after = await open(fileSystem.afterKill());
+  expect(after.nextLsn).toBe(wal.nextLsn);
+  await after.close();
+});
+
+test('a prepared segment that cannot be named is closed once', async () => {
+  const fileSystem = new MemoryFileSystem();
+  fileSystem.fault = (operation, path) =>
+    operation === 'rename' && path.endsWith('next.preparing') ? 'EIO' : null;
+  const wal = await open(fileSystem);
+  await Bun.sleep(5);
+  expect(wal.allocationError).toMatchObject({ code: 'EIO' });
+  fileSystem.fault = () => null;
+  await wal.close();
+  expect(fileSystem.openFiles).toBe(0);
+});
