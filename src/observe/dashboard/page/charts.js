@@ -2,7 +2,7 @@
 
 import uPlot from '/page/uplot.js';
 import { byId, make, setText } from './dom.js';
-import { bytes, rate, seconds, short, timeOfDay, whole } from './format.js';
+import { axisSeconds, bytes, rate, seconds, short, timeOfDay, whole } from './format.js';
 
 /** @typedef {import('../live.ts').Point} Point */
 /**
@@ -19,10 +19,13 @@ import { bytes, rate, seconds, short, timeOfDay, whole } from './format.js';
  * @property {(value: number | null) => string} format
  * @property {(value: number) => string} [axis]
  * @property {boolean} [isLogarithmic]
+ * @property {number[]} [incrs] distances of the lines of the value axis
  * @property {Line[]} lines
  */
 
 const HEIGHT = 170;
+/** 1 KiB to 1 PiB. */
+const BYTE_STEPS = Array.from({ length: 41 }, (_, i) => 2 ** (i + 10));
 const TOPIC_COLORS = ['--c1', '--c2', '--c3', '--c4', '--c5', '--c6', '--c7', '--c8'];
 
 /** @type {{ chart: Chart, plot: uPlot, figure: HTMLElement, summary: HTMLElement }[]} */
@@ -49,6 +52,7 @@ function chartsFor(topics, delivers) {
       id: 'durable',
       title: 'Received → durable',
       format: seconds,
+      axis: axisSeconds,
       isLogarithmic: true,
       lines: [
         { label: 'p50', color: '--c1', value: (/** @type {Point} */ point) => point.durableP50 },
@@ -59,6 +63,7 @@ function chartsFor(topics, delivers) {
       id: 'disk',
       title: 'WAL on disk',
       format: bytes,
+      incrs: BYTE_STEPS,
       lines: [
         {
           label: 'WAL',
@@ -74,6 +79,7 @@ function chartsFor(topics, delivers) {
     id: 'inserted',
     title: 'Received → inserted',
     format: seconds,
+    axis: axisSeconds,
     isLogarithmic: true,
     lines: [
       { label: 'p50', color: '--c1', value: (/** @type {Point} */ point) => point.insertedP50 },
@@ -93,6 +99,7 @@ function chartsFor(topics, delivers) {
     id: 'lag-seconds',
     title: 'Lag of ClickHouse, age',
     format: seconds,
+    axis: axisSeconds,
     lines: [
       {
         label: 'oldest row',
@@ -121,6 +128,8 @@ export function showCharts(points, topics, delivers) {
   for (const { chart, plot, figure, summary } of shown) {
     const columns = chart.lines.map(({ value }) => points.map((point) => drawable(value(point), chart)));
     plot.setData([times, ...columns], true);
+    // Without a pointer over it the legend shows the newest values.
+    if (plot.cursor.idx == null) plot.setLegend({ idx: points.length - 1 });
     const last = points.at(-1);
     const texts = chart.lines.map(
       ({ label, value }) => `${label} ${chart.format(last ? value(last) : null)}`,
@@ -190,12 +199,12 @@ function optionsOf(chart, width) {
     height: HEIGHT,
     tzDate: (at) => uPlot.tzDate(new Date(at * 1000), 'UTC'),
     cursor: { points: { size: 6 }, drag: { x: false, y: false } },
-    legend: { live: true },
+    legend: { show: chart.lines.length > 1 },
     scales: {
       x: { time: true, range: timeRange },
       y: chart.isLogarithmic ? { distr: 3, range: logRange } : { range: fromZero },
     },
-    axes: axesOf(chart.axis ?? chart.format),
+    axes: axesOf(chart),
     series: [
       { label: 'Time', value: (_, at) => time(at) },
       ...chart.lines.map(({ label, color: name, isFilled }) => ({
@@ -211,21 +220,37 @@ function optionsOf(chart, width) {
 }
 
 /**
- * @param {(value: number) => string} text of a value
+ * @param {Chart} chart
  * @returns {uPlot.Axis[]}
  */
-function axesOf(text) {
+function axesOf({ axis: axisText, format, isLogarithmic, incrs }) {
+  const text = axisText ?? format;
   const grid = { stroke: color('--grid'), width: 1 };
   const axis = { stroke: color('--muted'), font: '11px system-ui, sans-serif', grid, ticks: { show: false } };
   return [
-    { ...axis, space: 70, values: (_, times) => times.map((at) => timeOfDay(at * 1000)) },
+    { ...axis, size: 28, space: 70, values: (_, times) => times.map((at) => timeOfDay(at * 1000)) },
     {
       ...axis,
       size: 62,
       space: 34,
       values: (_, values) => values.map((value) => (value === null ? '' : text(value))),
+      ...(incrs === undefined ? {} : { incrs }),
+      ...(isLogarithmic ? { splits: decades } : {}),
     },
   ];
+}
+
+/**
+ * Lines of a logarithmic scale: the decades, and 2 and 5 where there is one alone.
+ * @param {uPlot} _
+ * @param {number} __
+ * @param {number} min
+ * @param {number} max
+ */
+function decades(_, __, min, max) {
+  const [from, to] = [Math.round(Math.log10(min)), Math.round(Math.log10(max))];
+  const lines = Array.from({ length: to - from + 1 }, (___, i) => 10 ** (from + i));
+  return to - from > 1 ? lines : [min, min * 2, min * 5, max];
 }
 
 /**

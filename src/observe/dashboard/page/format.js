@@ -71,6 +71,16 @@ export function seconds(value) {
 }
 
 /**
+ * A short time for an axis: one unit.
+ * @param {number} value seconds
+ */
+export function axisSeconds(value) {
+  if (value < 60) return seconds(value);
+  if (value <= 300) return `${trim(value)} s`;
+  return value < 7200 ? `${trim(value / 60)} min` : `${trim(value / 3600)} h`;
+}
+
+/**
  * How long something lasts: its two greatest units.
  * @param {number} value seconds
  */

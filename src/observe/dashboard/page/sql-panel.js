@@ -35,7 +35,9 @@ export function startSql() {
 export function showSql({ sql, health }) {
   const { enabled, questions } = sql;
   const button = /** @type {HTMLButtonElement} */ (byId('sql-run'));
-  /** @type {HTMLInputElement} */ for (const id of ['sql-question', 'sql-text']) byId(id).disabled = !enabled;
+  field('sql-text').disabled = !enabled;
+  const select = /** @type {HTMLSelectElement} */ (byId('sql-question'));
+  select.disabled = !enabled;
   if (button.dataset['running'] !== 'yes') button.disabled = !enabled;
   setChildren(byId('sql-question'), JSON.stringify(questions), () => {
     const [first] = questions;

@@ -77,9 +77,10 @@ function stateOf(live, topic) {
  * @param {string} topic
  */
 function shedOf(live, topic) {
-  const shed = Object.entries(live.values['recorder_shed_rows_total'] ?? {}).filter(([key]) =>
-    key.startsWith(`${topic}/`),
+  const shed = Object.entries(live.values['recorder_shed_rows_total'] ?? {}).filter(
+    ([key, value]) => key.startsWith(`${topic}/`) && value > 0,
   );
+
   if (shed.length === 0) return '0';
   return shed.map(([key, value]) => `${whole(value)} (${key.slice(topic.length + 1)})`).join(', ');
 }
