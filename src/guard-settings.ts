@@ -11,6 +11,13 @@ export const guardSettings = {
     text,
     'address for the page, /metrics and /health; empty: none. Not loopback: needs a token',
   ),
+  loaderHttp: setting(
+    'HFT_LOADER_HTTP',
+    'ADDRESS',
+    '127.0.0.1:9465',
+    text,
+    'address for /metrics and /health of `recorder load`; empty: none. Not loopback: needs a token',
+  ),
   httpToken: {
     ...setting('HFT_RECORDER_HTTP_TOKEN', 'TOKEN', '', text, 'token that HTTP requests must carry'),
     secret: true,

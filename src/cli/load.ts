@@ -37,6 +37,9 @@ const SETTINGS: readonly SettingName[] = [
   'flushRetryBaseMs',
   'flushRetryMaxMs',
   'drainTimeoutMs',
+  'loaderHttp',
+  'httpToken',
+  'httpTokenFile',
   'logLevel',
 ];
 

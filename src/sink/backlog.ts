@@ -13,6 +13,15 @@ import {
   type SegmentFile,
 } from '../wal/segment-file.ts';
 
+/** What a topic has in the WAL that is not delivered. */
+export interface Backlog {
+  rows: bigint;
+  /** Payload of its blocks, those that are delivered in part in full. */
+  bytes: number;
+  /** Ingest time of the first row of the oldest such block, ns since 1970. */
+  oldestNs: bigint;
+}
+
 /**
  * Rows by topic from each topic's LSN up to `durableLsn` (not included); topics without rows are absent.
  * @param fromLsn first LSN to count of a topic; null leaves the topic out
@@ -24,7 +33,19 @@ export function countBacklog(
   leastLsn: bigint,
   durableLsn: bigint,
 ): Map<string, bigint> {
-  const counts = new Map<string, bigint>();
+  const measured = measureBacklog(fileSystem, directory, fromLsn, leastLsn, durableLsn);
+  return new Map([...measured].map(([topic, { rows }]) => [topic, rows]));
+}
+
+/** As countBacklog, with bytes and age. */
+export function measureBacklog(
+  fileSystem: FileSystem,
+  directory: string,
+  fromLsn: (topic: string) => bigint | null,
+  leastLsn: bigint,
+  durableLsn: bigint,
+): Map<string, Backlog> {
+  const counts = new Map<string, Backlog>();
   const segments = segmentsAmong(fileSystem.list(directory));
   for (const [index, { baseLsn }] of segments.entries()) {
     const nextBase = segments[index + 1]?.baseLsn;
@@ -53,7 +74,7 @@ function countSegment(
   { file, header, meta }: SegmentFile,
   fromLsn: (topic: string) => bigint | null,
   durableLsn: bigint,
-  counts: Map<string, bigint>,
+  counts: Map<string, Backlog>,
 ): void {
   const buffer = new ReadBuffer();
   const fileSizeBytes = file.sizeBytes();
@@ -66,6 +87,9 @@ function countSegment(
     const from = topic === undefined ? null : fromLsn(topic);
     if (topic === undefined || from === null || endLsn(record) <= from) continue;
     const before = from > record.lsn ? from - record.lsn : 0n;
-    counts.set(topic, (counts.get(topic) ?? 0n) + BigInt(record.rowCount) - before);
+    const sum = counts.get(topic) ?? { rows: 0n, bytes: 0, oldestNs: record.firstIngestTs };
+    sum.rows += BigInt(record.rowCount) - before;
+    sum.bytes += record.payloadSizeBytes;
+    counts.set(topic, sum);
   }
 }

@@ -24,7 +24,6 @@ export class FlusherHealth {
     const causes = this.#causes;
     switch (event.kind) {
       case 'connected':
-        health.clear('flusher_waiting');
         this.#reached('');
         return;
       case 'recovered':
@@ -35,9 +34,6 @@ export class FlusherHealth {
         return;
       case 'retry':
         this.#failed(event.topic ?? '', event);
-        return;
-      case 'waiting':
-        health.raise('degraded', causes.flusherWaiting(event.message));
         return;
       case 'blocked':
         this.#reached(event.topic);
@@ -55,6 +51,8 @@ export class FlusherHealth {
       case 'failed':
         health.raise('critical', causes.flusherStopped(event.topic ?? '', event.message));
         return;
+      // Another process delivers from this WAL: nothing is wrong.
+      case 'waiting':
       case 'resumed_from_server':
         return;
     }

@@ -22,10 +22,6 @@ export class HealthCauses {
     };
   }
 
-  flusherWaiting(message: string): Cause {
-    return { tag: 'flusher_waiting', subject: '', message, command: `cat ${this.#walDir}/flusher/lock` };
-  }
-
   refused(topic: string, message: string): Cause {
     return {
       tag: 'insert_refused',
@@ -153,11 +149,11 @@ export class HealthCauses {
     };
   }
 
-  lagging(topic: string, seconds: number): Cause {
+  lagging(topics: readonly string[], seconds: number): Cause {
     return {
       tag: 'delivery_lag',
-      subject: topic,
-      message: `rows of ${topic} wait for ${seconds} s to be delivered`,
+      subject: '',
+      message: `rows of ${topics.join(', ')} wait to be delivered, the oldest for ${seconds} s`,
       command: 'recorder reconcile',
     };
   }

@@ -96,13 +96,16 @@ export class HealthPoll {
 
   #lag({ path }: RecorderParts, lag: LagTracker): void {
     const nowMs = Date.now();
+    const late: string[] = [];
+    let mostMs = 0;
     for (const { model } of path.ingest.topics) {
       const { oldestMs } = lag.lag(model.topic);
       const ageMs = oldestMs === null ? 0 : nowMs - oldestMs;
-      if (ageMs > LONG_LAG_MS)
-        this.#health.raise('degraded', this.#causes.lagging(model.topic, Math.round(ageMs / 1000)));
-      else this.#health.clear('delivery_lag', model.topic);
+      mostMs = Math.max(mostMs, ageMs);
+      if (ageMs > LONG_LAG_MS) late.push(model.topic);
     }
+    const cause = () => this.#causes.lagging(late, Math.round(mostMs / 1000));
+    this.#hold('degraded', late.length > 0, cause, 'delivery_lag');
   }
 
   #hold(

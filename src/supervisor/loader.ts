@@ -19,6 +19,7 @@ import { WalFullError, WalLockedError } from '../wal/errors.ts';
 import { HORIZON_FILE, openHorizon } from '../wal/horizon.ts';
 import { flusherConfig } from './flusher-config.ts';
 import { logFlusherEvent } from './flusher-log.ts';
+import { LoaderWatch } from './loader-watch.ts';
 import { recoverOwnerless } from './recover-ownerless.ts';
 import { logRecovery } from './recovery-log.ts';
 import { recorderState } from './status-file.ts';
@@ -95,13 +96,14 @@ class WalLoader implements Loader {
   readonly #logger: Logger;
   readonly #flusher: Flusher;
   readonly #before: Totals;
+  readonly #watch: LoaderWatch | null;
   #failure: RecorderError | null = null;
   #tellFailed: () => void = () => {};
   #isOver = false;
   /** What was undelivered when it was counted, and where all stood then. */
   #base: { backlog: bigint; durableLsn: bigint; done: bigint } | null = null;
 
-  constructor({ config, logger }: LoaderOptions) {
+  constructor({ config, logger, once }: LoaderOptions) {
     this.#config = config;
     this.#logger = logger;
     this.failed = new Promise((resolve) => {
@@ -113,6 +115,8 @@ class WalLoader implements Loader {
       topics,
       report: (event) => this.#take(event),
     });
+    // A run that ends by itself is seen by its result.
+    this.#watch = once && config.origins.loaderHttp === 'default' ? null : this.#startWatch();
     this.#flusher.start();
   }
 
@@ -124,6 +128,7 @@ class WalLoader implements Loader {
   async drain(timeoutMs: number): Promise<LoaderResult> {
     const result = await this.#flusher.drain(timeoutMs);
     this.#isOver = true;
+    this.#watch?.stop();
     const totals = this.#totals();
     const left = result.left.reduce((sum, { rows }) => sum + rows, 0n);
     const byTopic = [...totals].map(([topic, { inserted, dead }]) => [
@@ -144,7 +149,12 @@ class WalLoader implements Loader {
     setTimeout(() => void (this.#isOver || this.#flusher.stop()), timeoutMs);
   }
 
+  #startWatch(): LoaderWatch {
+    return new LoaderWatch(this.#config, realFileSystem, () => this.#flusher.stats(), this.#logger);
+  }
+
   #take(event: FlusherEvent): void {
+    this.#watch?.take(event);
     // Counts that others made, or rows that nobody can deliver: the sum is no longer right.
     if (event.kind === 'resumed_from_server' || event.kind === 'damage') this.#base = null;
     if (event.kind === 'failed') {

@@ -7,7 +7,7 @@ import type { FlusherStats } from '../sink/flusher-types.ts';
 import type { DiskGuard } from './disk-guard.ts';
 import { DISK_LEVELS } from './disk-monitor.ts';
 import { HEALTH_STATES, type HealthTracker } from './health.ts';
-import type { LagTracker } from './lag-tracker.ts';
+import type { Lag } from './lag-tracker.ts';
 import type { RecorderParts } from './recorder.ts';
 import type { WalUsage } from './wal-usage.ts';
 
@@ -24,6 +24,11 @@ export function* processSamples(): Generator<Sample> {
   yield sample('process_start_time_seconds', (Date.now() - performance.now()) / 1000);
   const openFiles = countOpenFiles();
   if (openFiles !== null) yield sample('process_open_fds', openFiles);
+}
+
+/** Age of a moment given in ns since 1970. */
+export function ageSeconds(ns: bigint): number {
+  return Math.max(0, Date.now() / 1000 - Number(ns / 1000n) / 1e6);
 }
 
 function countOpenFiles(): number | null {
@@ -86,10 +91,10 @@ export function* flusherSamples(stats: FlusherStats): Generator<Sample> {
 }
 
 /** How far delivery is behind, for the topics that the flusher speaks of. */
-export function* lagSamples(lag: LagTracker, stats: FlusherStats): Generator<Sample> {
+export function* lagSamples(lagOf: (topic: string) => Lag, stats: FlusherStats): Generator<Sample> {
   const nowMs = Date.now();
   for (const { topic } of stats.topics) {
-    const { rows, bytes, oldestMs } = lag.lag(topic);
+    const { rows, bytes, oldestMs } = lagOf(topic);
     yield sample('recorder_lag_rows', rows, { topic });
     yield sample('recorder_lag_bytes', bytes, { topic });
     const seconds = oldestMs === null ? 0 : Math.max(0, (nowMs - oldestMs) / 1000);

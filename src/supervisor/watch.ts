@@ -6,11 +6,10 @@
 //
 // Life cycle: new Watch → attach (the parts are there) → openHttp → stopRows (before the last sync) → stop
 
-import { readFileSync } from 'node:fs';
 import { type Config, clickhouseUrls } from '../config.ts';
-import { describeError, RecorderError } from '../errors.ts';
+import { describeError } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import { type HttpServer, parseHttpAddress, startHttpServer } from '../observe/http-server.ts';
+import type { HttpServer } from '../observe/http-server.ts';
 import { startLoopDelay } from '../observe/loop-delay.ts';
 import { createMetrics, type Sample } from '../observe/metrics.ts';
 import { topics } from '../schema/registry.ts';
@@ -32,6 +31,7 @@ import * as samplesOf from './metric-samples.ts';
 import type { RecorderParts } from './recorder.ts';
 import { statusOf } from './status.ts';
 import { measureWal, type WalUsage } from './wal-usage.ts';
+import { openWatchServer } from './watch-http.ts';
 import { shownHealth, watchRoutes } from './watch-routes.ts';
 
 const LOOK_INTERVAL_MS = 1000;
@@ -93,7 +93,7 @@ export class Watch implements IngestObserver {
 
   durable({ topicIndex, rows, oldestNs }: SealedRows): void {
     this.#durableRows[topicIndex]! += rows;
-    this.#metrics.durable.observe({ topic: topics[topicIndex]!.topic }, ageSeconds(oldestNs));
+    this.#metrics.durable.observe({ topic: topics[topicIndex]!.topic }, samplesOf.ageSeconds(oldestNs));
   }
 
   syncFailed(error: WalSyncError): void {
@@ -105,7 +105,7 @@ export class Watch implements IngestObserver {
     this.#flusherHealth.take(event);
     if (event.kind !== 'inserted') return;
     this.#metrics.insert.observe({ topic: event.topic }, event.seconds);
-    this.#metrics.inserted.observe({ topic: event.topic }, ageSeconds(event.oldestNs));
+    this.#metrics.inserted.observe({ topic: event.topic }, samplesOf.ageSeconds(event.oldestNs));
   }
 
   /** The parts are there: begins to look at them. */
@@ -132,26 +132,15 @@ export class Watch implements IngestObserver {
    * @throws RecorderError where the address was given and does not work
    */
   openHttp(): void {
-    const { http, origins } = this.#config;
-    if (http === '') return;
-    try {
-      const { host, port } = parseHttpAddress(http);
-      const onError = (error: unknown) => this.#logger.error(`HTTP: ${describeError(error)}`);
-      const routes = watchRoutes({
-        metrics: this.#metrics,
-        samples: () => this.#samples(),
-        health: this.health,
-        notReady: () => this.#notReady(),
-        status: () => this.status(),
-        acknowledged: () => this.#look(),
-      });
-      this.#server = startHttpServer({ host, port, token: httpToken(this.#config), routes, onError });
-      this.#logger.info(`metrics and health on ${this.#server.url}`);
-    } catch (error) {
-      const isInUse = error instanceof RecorderError && error.code === 'http_port_in_use';
-      if (!isInUse || origins.http !== 'default') throw error;
-      this.#logger.warn(`no HTTP server: ${describeError(error)}`);
-    }
+    const routes = watchRoutes({
+      metrics: this.#metrics,
+      samples: () => this.#samples(),
+      health: this.health,
+      notReady: () => this.#notReady(),
+      status: () => this.status(),
+      acknowledged: () => this.#look(),
+    });
+    this.#server = openWatchServer(this.#config, 'http', routes, this.#logger);
   }
 
   /** Everything that is known of the recorder, as plain data. */
@@ -230,25 +219,6 @@ export class Watch implements IngestObserver {
     yield* samplesOf.listenerSamples(parts);
     if (flusher === null) return;
     yield* samplesOf.flusherSamples(flusher.stats());
-    yield* samplesOf.lagSamples(this.#lag, flusher.stats());
+    yield* samplesOf.lagSamples((topic) => this.#lag.lag(topic), flusher.stats());
   }
-}
-
-/** Age of a moment given in ns since 1970. */
-function ageSeconds(ns: bigint): number {
-  return Math.max(0, Date.now() / 1000 - Number(ns / 1000n) / 1e6);
-}
-
-/** The token of HTTP requests; throws where its file cannot be read. */
-function httpToken({ httpToken: token, httpTokenFile: file }: Config): string {
-  if (file === '') return token;
-  try {
-    const content = readFileSync(file, 'utf8').trim();
-    if (content !== '') return content;
-  } catch (cause) {
-    throw new RecorderError('http_token_unreadable', `cannot read HFT_RECORDER_HTTP_TOKEN_FILE ${file}`, {
-      cause,
-    });
-  }
-  throw new RecorderError('http_token_unreadable', `HFT_RECORDER_HTTP_TOKEN_FILE ${file} is empty`);
 }
