@@ -6,6 +6,7 @@ import { createHorizon } from './horizon.ts';
 import { acquireLock, type WalLock } from './lock.ts';
 import { recoverWal } from './recovery.ts';
 import type { RecoveryOptions } from './recovery-report.ts';
+import { readTrimmedLsn, trimSegments } from './retention.ts';
 import { SegmentAllocator } from './segment-allocator.ts';
 import type { WalSettings } from './settings.ts';
 import { Wal } from './writer.ts';
@@ -87,6 +88,8 @@ export async function openWal(options: WalOptions): Promise<Wal> {
     allocator.start();
     const wal = new Wal(settings, state, lock, horizon, allocator);
     await wal.syncNow();
+    // A power loss can bring back segments whose removal was under way: they go now.
+    await trimSegments(fileSystem, dir, readTrimmedLsn(fileSystem, dir));
     return wal;
   } catch (error) {
     await allocator?.close();
