@@ -8,7 +8,9 @@
 
 import { type Config, clickhouseUrls } from '../config.ts';
 import { describeError } from '../errors.ts';
+import { realFileSystem } from '../io/real-file-system.ts';
 import type { Logger } from '../log.ts';
+import { createDashboard, type Dashboard } from '../observe/dashboard/dashboard.ts';
 import type { HttpServer } from '../observe/http-server.ts';
 import { startLoopDelay } from '../observe/loop-delay.ts';
 import { createMetrics, type Sample } from '../observe/metrics.ts';
@@ -16,6 +18,7 @@ import { topics } from '../schema/registry.ts';
 import type { FlusherEvent } from '../sink/flusher-types.ts';
 import type { WalSyncError } from '../wal/errors.ts';
 import type { BlockAppend } from '../wal/writer.ts';
+import { dashboardParts } from './dashboard-parts.ts';
 import { DiskGuard } from './disk-guard.ts';
 import { FlusherHealth } from './flusher-health.ts';
 import { type HealthChange, HealthTracker } from './health.ts';
@@ -28,6 +31,7 @@ import type { IngestObserver, SealedRows } from './ingest-observer.ts';
 import { seedLag } from './lag-seed.ts';
 import { LagTracker } from './lag-tracker.ts';
 import * as samplesOf from './metric-samples.ts';
+import { NewestRows } from './newest-rows.ts';
 import type { RecorderParts } from './recorder.ts';
 import { statusOf } from './status.ts';
 import { measureWal, type WalUsage } from './wal-usage.ts';
@@ -55,7 +59,9 @@ export class Watch implements IngestObserver {
   #parts: RecorderParts | null = null;
   #rows: HealthRows | null = null;
   #timer: ReturnType<typeof setInterval> | null = null;
+  readonly #newest: NewestRows;
   #server: HttpServer | null = null;
+  #dashboard: Dashboard | null = null;
   #stopping = false;
   #lossesChanged = false;
 
@@ -73,6 +79,7 @@ export class Watch implements IngestObserver {
     this.#flusherHealth = new FlusherHealth(this.health, this.#causes);
     this.#poll = new HealthPoll(this.health, this.#causes);
     this.#disk = new DiskGuard(config, this.health, this.#causes, logger);
+    this.#newest = new NewestRows(realFileSystem, config.walDir);
     this.#stopLoopDelay = startLoopDelay((seconds) => this.#metrics.loopDelay.observe(seconds));
   }
 
@@ -82,6 +89,7 @@ export class Watch implements IngestObserver {
   }
 
   appended(topic: string, lsn: bigint, block: BlockAppend): void {
+    this.#newest.appended(topic, lsn, block.rowCount, this.#parts?.path.wal.lastPlace ?? null);
     const oldestMs = Number(block.firstIngestTs / 1_000_000n);
     if (this.#delivers) this.#lag.append(topic, lsn, block.rowCount, block.payloadSizeBytes, oldestMs);
   }
@@ -132,14 +140,26 @@ export class Watch implements IngestObserver {
    * @throws RecorderError where the address was given and does not work
    */
   openHttp(): void {
-    const routes = watchRoutes({
+    if (this.#config.http === '') return;
+    const samples = () => this.#samples();
+    const notReady = () => this.#notReady();
+    const answers = watchRoutes({
       metrics: this.#metrics,
-      samples: () => this.#samples(),
+      samples,
       health: this.health,
-      notReady: () => this.#notReady(),
+      notReady,
       status: () => this.status(),
       acknowledged: () => this.#look(),
     });
+    this.#dashboard = createDashboard({
+      ...dashboardParts(this.#config, () => this.#parts, this.#newest),
+      metrics: this.#metrics,
+      samples,
+      notReady,
+      health: () => shownHealth(this.health.report()),
+      onError: (error) => this.#logger.error(`page: ${describeError(error)}`),
+    });
+    const routes = { ...answers, ...this.#dashboard.routes };
     this.#server = openWatchServer(this.#config, 'http', routes, this.#logger);
   }
 
@@ -173,6 +193,7 @@ export class Watch implements IngestObserver {
     this.#stopping = true;
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#stopLoopDelay();
+    this.#dashboard?.stop();
     this.#server?.stop();
   }
 
