@@ -56,7 +56,7 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
 
     beforeAll(async () => {
       server = await kind.start();
-    }, 60_000);
+    });
     afterAll(() => server.close(), 30_000);
     beforeEach(() => {
       walDir = mkdtempSync(join(tmpdir(), 'recorder-replay-'));
@@ -84,25 +84,28 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
       flusher.start();
       expect((await flusher.drain(DRAIN_MS)).complete).toBe(true);
     };
-    const options = async (extra: Partial<ReplayOptions> = {}): Promise<ReplayOptions> => ({
-      fileSystem: realFileSystem,
-      dir: walDir,
-      client: server.client,
-      database,
-      capabilities: await probeCapabilities(server.client),
-      format: 'Native',
-      limits: { rows: 64, bytes: 1 << 20 },
-      maxRetries: 8,
-      retryBaseMs: 5,
-      retryMaxMs: 50,
-      id: `replay-${crypto.randomUUID()}`,
-      signal: new AbortController().signal,
-      dryRun: false,
-      onDamage: (damage) => {
-        throw new Error(`damage ${damage.reason}`);
+    const options = async (extra: Partial<ReplayOptions> = {}): Promise<ReplayOptions> => (
+      {
+        fileSystem: realFileSystem,
+        dir: walDir,
+        client: server.client,
+        database,
+        capabilities: await probeCapabilities(server.client),
+        format: 'Native',
+        limits: { rows: 64, bytes: 1 << 20 },
+        maxRetries: 8,
+        retryBaseMs: 5,
+        retryMaxMs: 50,
+        id: `replay-${crypto.randomUUID()}`,
+        signal: new AbortController().signal,
+        dryRun: false,
+        onDamage: (damage) => {
+          throw new Error(`damage ${damage.reason}`);
+        },
+        ...extra,
       },
-      ...extra,
-    });
+      60_000
+    );
     const lsnsIn = async (topic: TopicModel, where = database) => {
       const rows = await server.client.query<{ lsn: string }>(
         `SELECT wal_lsn AS lsn FROM ${where}.${topic.table} ORDER BY lsn`,
@@ -129,7 +132,7 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
       const [a] = await server.client.query(`${sums} ${database}.gaps`);
       const [b] = await server.client.query(`${sums} ${database}_flushed.gaps`);
       expect(a).toEqual(b);
-    });
+    }, 60_000);
 
     test('session, sequence and time choose the same rows as a look at every row', async () => {
       await writeWal(walDir, topics, [content(spans, 120), content(spans, 120, T0 + DAY_NS / 2n)]);
@@ -155,7 +158,7 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
         expect(counts.sent).toBe(expected[index]!.length);
         expect(await lsnsIn(spans, name)).toEqual(expected[index]!.map(({ lsn }) => lsn));
       }
-    });
+    }, 60_000);
 
     test('answers that are lost after the insert do not double rows', async () => {
       await writeWal(walDir, topics, [content(gaps, 200)]);
@@ -171,7 +174,7 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
       expect(counts).toMatchObject({ selected: 200, sent: 200 });
       expect(await lsnsIn(gaps)).toEqual(range(0, 200));
       await client.close();
-    });
+    }, 60_000);
 
     test('rows that are not delivered yet are left to the flusher', async () => {
       await writeWal(walDir, topics, [content(gaps, 60)]);
@@ -181,7 +184,7 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
       expect(counts).toEqual({ selected: 100, present: 60, sent: 0, pending: 40 });
       await flush({ database });
       expect(await lsnsIn(gaps)).toEqual(range(0, 100));
-    });
+    }, 60_000);
 
     /** Refuses every insert into gaps. */
     const refusing = () => {
@@ -212,7 +215,7 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
       expect(listDeadLetters(realFileSystem, walDir)).toEqual([]);
       expect(readdirSync(setAside()).length).toBe(4);
       expect(await replayLetters()).toEqual([]);
-    });
+    }, 60_000);
 
     test('a letter whose rows have left the WAL is sent from its body', async () => {
       await writeWal(walDir, topics, [content(gaps, 70)]);
@@ -237,7 +240,7 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
       expect(await replayLetters()).toEqual([{ outcome: 'present', sent: 0 }]);
       expect(await lsnsIn(gaps)).toEqual(range(0, 70));
       expect(existsSync(join(setAside(), `gaps-${letter!.firstLsn}.json`))).toBe(true);
-    });
+    }, 60_000);
 
     test('a letter of which the server has a part gets the rest, from the WAL', async () => {
       await writeWal(walDir, topics, [content(gaps, 90)]);
@@ -245,6 +248,6 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
       await replayTopic(await options(), gaps, { ...ALL, fromLsn: 10n, endLsn: 25n });
       expect(await replayLetters()).toEqual([{ outcome: 'replayed', sent: 75 }]);
       expect(await lsnsIn(gaps)).toEqual(range(0, 90));
-    });
+    }, 60_000);
   });
 }

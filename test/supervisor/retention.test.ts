@@ -93,7 +93,7 @@ test('a segment goes when all its rows are delivered or dead letters, and not be
     await s.wal.close();
     expect(verifyWal(s.disk, DIR).damaged).toEqual([]);
   }
-});
+}, 30_000);
 
 test('lesson 16: checkpoint first, unlink second, also when the power fails in between', async () => {
   const random = seededRandom('retention-power');
@@ -128,7 +128,7 @@ test('lesson 16: checkpoint first, unlink second, also when the power fails in b
     const damages = verifyWal(after, DIR).damaged;
     expect(damages).toEqual([]);
   }
-});
+}, 30_000);
 
 test('a flush log that cannot be synced, is another WAL`s, or is gone removes nothing', async () => {
   const random = seededRandom('retention-log');
@@ -155,7 +155,7 @@ test('a flush log that cannot be synced, is another WAL`s, or is gone removes no
   expect(await foreign.run()).toEqual({ removed: [], hold: null });
   expect(segmentsOf(s.disk)).toEqual(before);
   await s.wal.close();
-});
+}, 30_000);
 
 test('delivered segments stay for their time, unless bytes or room run out', async () => {
   const random = seededRandom('retention-time');
@@ -185,7 +185,7 @@ test('delivered segments stay for their time, unless bytes or room run out', asy
   const oldest = segmentsOf(short.disk)[0]!.baseLsn;
   expect(oldest > 0n && oldest <= short.wal.nextLsn / 2n).toBe(true);
   await short.wal.close();
-});
+}, 30_000);
 
 test('an archive has every byte of what went, and is a WAL that can be read', async () => {
   const random = seededRandom('retention-archive');
@@ -207,7 +207,7 @@ test('an archive has every byte of what went, and is a WAL that can be read', as
   expect(blocks).toEqual(s.blocks.filter((block) => endOf(block) <= readTrimmedLsn(s.disk, DIR)));
   expect(verifyWal(s.disk, target).damaged).toEqual([]);
   await s.wal.close();
-});
+}, 30_000);
 
 test('an archive that is full, or changes what it is given, keeps the segments here', async () => {
   const random = seededRandom('retention-archive-faults');
@@ -230,7 +230,7 @@ test('an archive that is full, or changes what it is given, keeps the segments h
   s.disk.unlink(`${target}/${before[0]!.name}`);
   expect((await s.retention.run()).removed.length).toBe(before.length - 2);
   await s.wal.close();
-});
+}, 30_000);
 
 test('a damaged segment stays until the loss is accepted', async () => {
   const random = seededRandom('retention-damage');
@@ -249,4 +249,4 @@ test('a damaged segment stays until the loss is accepted', async () => {
   expect((await s.retention.run()).hold).toBeNull();
   expect(segmentsOf(s.disk).length).toBe(2);
   await s.wal.close();
-});
+}, 30_000);

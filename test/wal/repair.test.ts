@@ -96,7 +96,7 @@ test('a plan changes nothing, and a WAL without findings needs none', async () =
   repair(disk);
   const after = await restart(disk);
   expect(after.blocks).toEqual(without(blocks, verifyWal(disk, DIR).accepted));
-});
+}, 30_000);
 
 test('missing segments: repair accepts the loss once, and so does a start that allows it', async () => {
   for (const allowed of [false, true]) {
@@ -112,7 +112,7 @@ test('missing segments: repair accepts the loss once, and so does a start that a
     expect(report.accepted).toMatchObject([{ kind: 'missing', firstLsn: gone.baseLsn }]);
     expect(read).toEqual(without(blocks, report.accepted));
   }
-});
+}, 30_000);
 
 test('a renamed segment gets its name back, a copy and a foreign one go to the evidence', async () => {
   const random = seededRandom('repair-foreign');
@@ -136,7 +136,7 @@ test('a renamed segment gets its name back, a copy and a foreign one go to the e
   for (const name of moved) expect(disk.exists(`${DIR}/${evidence}/${name}`)).toBe(true);
   expect((await restart(disk)).blocks).toEqual(blocks);
   expect(verifyWal(disk, DIR).damaged).toEqual([]);
-});
+}, 30_000);
 
 test('a segment of a newer format is refused and left as it is', async () => {
   const { disk } = await makeWal(seededRandom('repair-future'), 80);
@@ -151,7 +151,7 @@ test('a segment of a newer format is refused and left as it is', async () => {
     before.filter(([name]) => name === last.name),
   );
   await expect(open(disk)).rejects.toThrow('newer version');
-});
+}, 30_000);
 
 test('no header and no horizon are left: the records themselves say whose they are', async () => {
   const { disk, blocks } = await makeWal(seededRandom('repair-headless'), 5);
@@ -163,4 +163,4 @@ test('no header and no horizon are left: the records themselves say whose they a
   repair(disk);
   expect((await restart(disk)).blocks).toEqual(blocks);
   expect(verifyWal(disk, DIR).damaged).toEqual([]);
-});
+}, 30_000);
