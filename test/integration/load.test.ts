@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { startTestServer, type TestServer } from '../support/embedded.ts';
 import { seededRandom } from '../support/random.ts';
 import {
+  ownRows,
   type RecorderProcess,
   reconcile,
   run,
@@ -42,7 +43,8 @@ const check = async (walDir: string, ...more: string[]) => {
   const { code, json } = await reconcile(walDir, ...flags);
   return {
     code,
-    inserted: json.inserted,
+    // Changes of a recorder's health are rows too: on a busy machine there may be some.
+    inserted: json.inserted - (await ownRows(server.url, `load_${databases}`)),
     lost: json.lost,
     duplicated: json.duplicated,
     pending: json.pending,

@@ -245,5 +245,7 @@ export function reconcile(walDir: string, ...flags: string[]): Promise<CommandRe
 
 /** Rows that recorders have written of themselves, changes of their health: on top of what was sent. */
 export async function ownRows(url: string, database = 'hft'): Promise<number> {
+  const exists = await sqlValue(url, `EXISTS TABLE ${database}.logs`);
+  if (exists !== '1') return 0;
   return Number(await sqlValue(url, `SELECT count() FROM ${database}.logs WHERE source = 'recorder'`));
 }
