@@ -56,7 +56,7 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
 
     beforeAll(async () => {
       server = await kind.start();
-    });
+    }, 60_000);
     afterAll(() => server.close(), 30_000);
     beforeEach(() => {
       walDir = mkdtempSync(join(tmpdir(), 'recorder-replay-'));
@@ -84,28 +84,25 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
       flusher.start();
       expect((await flusher.drain(DRAIN_MS)).complete).toBe(true);
     };
-    const options = async (extra: Partial<ReplayOptions> = {}): Promise<ReplayOptions> => (
-      {
-        fileSystem: realFileSystem,
-        dir: walDir,
-        client: server.client,
-        database,
-        capabilities: await probeCapabilities(server.client),
-        format: 'Native',
-        limits: { rows: 64, bytes: 1 << 20 },
-        maxRetries: 8,
-        retryBaseMs: 5,
-        retryMaxMs: 50,
-        id: `replay-${crypto.randomUUID()}`,
-        signal: new AbortController().signal,
-        dryRun: false,
-        onDamage: (damage) => {
-          throw new Error(`damage ${damage.reason}`);
-        },
-        ...extra,
+    const options = async (extra: Partial<ReplayOptions> = {}): Promise<ReplayOptions> => ({
+      fileSystem: realFileSystem,
+      dir: walDir,
+      client: server.client,
+      database,
+      capabilities: await probeCapabilities(server.client),
+      format: 'Native',
+      limits: { rows: 64, bytes: 1 << 20 },
+      maxRetries: 8,
+      retryBaseMs: 5,
+      retryMaxMs: 50,
+      id: `replay-${crypto.randomUUID()}`,
+      signal: new AbortController().signal,
+      dryRun: false,
+      onDamage: (damage) => {
+        throw new Error(`damage ${damage.reason}`);
       },
-      60_000
-    );
+      ...extra,
+    });
     const lsnsIn = async (topic: TopicModel, where = database) => {
       const rows = await server.client.query<{ lsn: string }>(
         `SELECT wal_lsn AS lsn FROM ${where}.${topic.table} ORDER BY lsn`,
