@@ -255,9 +255,26 @@ export class MemoryFileSystem implements FileSystem {
     this.#names.set(path, inodeOf(bytes));
   }
 
-  /** The same files, as a process sees them after its predecessor was killed: nothing is lost. */
+  /**
+   * The same files, as a process sees them after its predecessor was killed: nothing is lost, and what was
+   * not synced is not synced yet.
+   */
   afterKill(): MemoryFileSystem {
-    return this.#copy(this.#names, content);
+    const copy = new MemoryFileSystem();
+    const copies = new Map<Inode, Inode>();
+    for (const inode of [...this.#names.values(), ...this.#syncedNames.values()]) {
+      const { data, sizeBytes, synced, forgotten } = inode;
+      copies.set(inode, {
+        data: data.slice(),
+        sizeBytes,
+        synced: synced.slice(),
+        forgotten: new Set(forgotten),
+      });
+    }
+    for (const [path, inode] of this.#names) copy.#names.set(path, copies.get(inode)!);
+    for (const [path, inode] of this.#syncedNames) copy.#syncedNames.set(path, copies.get(inode)!);
+    copy.#directories = new Set(this.#directories);
+    return copy;
   }
 
   /** What a power loss leaves: each unsynced page and each unsynced name is there or not, by chance. */

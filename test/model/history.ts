@@ -1,0 +1,388 @@
+// One random history: producers send, the recorder is killed and started, the power fails, the disk fills and
+// fails, the server refuses, hangs and goes away; in the end all is well again, and everything that was
+// acknowledged must be at the server once.
+
+import type { Flusher } from '../../src/sink/flusher.ts';
+import type { FlusherEvent } from '../../src/sink/flusher-types.ts';
+import { WalClosedError } from '../../src/wal/errors.ts';
+import type { SyncPolicy } from '../../src/wal/settings.ts';
+import { verifyWal } from '../../src/wal/verify.ts';
+import { MemoryFileSystem, type Operation } from '../support/memory-file-system.ts';
+import { type SeededRandom, seededRandom } from '../support/random.ts';
+import { ModelProducer } from './model-producer.ts';
+import { ModelServer } from './model-server.ts';
+import { Oracle } from './oracle.ts';
+import { DIR, noSeams, openRecorder, type RunningRecorder, type Seams, startFlusher } from './process.ts';
+import { modelTopics } from './topics.ts';
+import { EndedError, VirtualTime } from './virtual-time.ts';
+
+const MAX_STEPS = 30;
+/** Virtual time within which everything is well again. */
+const HEALING_MS = 30_000;
+
+type DiskState = 'well' | 'full' | 'sync fails' | 'failing';
+
+export interface HistoryOptions {
+  seams?: Seams;
+  /** Tells what happens, for a look at a failing history. */
+  trace?: (text: string) => void;
+  walSync?: SyncPolicy;
+}
+
+export class History {
+  readonly #random: SeededRandom;
+  readonly #time = new VirtualTime();
+  readonly #producers: ModelProducer[];
+  readonly #server: ModelServer;
+  readonly #oracle: Oracle;
+  readonly #seams: Seams;
+  readonly #trace: (text: string) => void;
+  readonly #walSync: SyncPolicy;
+  /** What delivers is a process of its own. */
+  readonly #isLoader: boolean;
+  #disk = new MemoryFileSystem();
+  #diskState: DiskState = 'well';
+  /** Failed operations explain why something stopped since its start. */
+  #diskFailed = false;
+  #diskFailedFlusher = false;
+  #recorder: RunningRecorder | null = null;
+  #flusher: Flusher | null = null;
+  #flusherFailed = false;
+  #failure: Error | null = null;
+
+  constructor(seed: number, options: HistoryOptions = {}) {
+    const random = seededRandom('history', seed);
+    this.#random = random;
+    this.#seams = options.seams ?? noSeams;
+    this.#trace = options.trace ?? (() => {});
+    const policy = random.int(0, 99);
+    this.#walSync = options.walSync ?? (policy < 86 ? 'group' : policy < 93 ? 'interval' : 'none');
+    this.#isLoader = random.int(0, 2) === 0;
+    this.#producers = ['a', 'b'].map((source) => new ModelProducer(source, random));
+    this.#server = new ModelServer(modelTopics, random.int(0, 3) > 0, this.#time, random);
+    this.#oracle = new Oracle(this.#producers);
+    this.#server.onStored = (row) => this.#guarded(() => this.#oracle.stored(row));
+    this.#adopt(this.#disk);
+  }
+
+  /** Runs it all. Throws what went wrong. */
+  async run(): Promise<void> {
+    this.#time.install();
+    // An error that nobody handles ends the process that it happens in.
+    const unhandled = (error: unknown) => {
+      this.#trace(`unhandled: ${error instanceof Error ? error.stack : show(error)}`);
+      if (!this.#diskFailed && !this.#diskFailedFlusher) this.#fail(error);
+      if (this.#time.owner === 'loader') this.#killFlusher();
+      else this.#killRecorder();
+    };
+    process.on('unhandledRejection', unhandled);
+    try {
+      const steps = this.#random.int(8, MAX_STEPS);
+      for (let step = 0; step < steps; step++) {
+        await this.#step();
+        this.#check();
+      }
+      await this.#heal();
+      this.#check();
+      this.#oracle.finish(this.#disk);
+      if (this.#random.int(0, 3) === 0) this.#verify();
+    } finally {
+      process.off('unhandledRejection', unhandled);
+      this.#time.uninstall();
+    }
+  }
+
+  async #step(): Promise<void> {
+    const random = this.#random;
+    if (this.#recorder === null && random.int(0, 2) > 0) await this.#start();
+    const action = random.int(0, 99);
+    if (action < 38) await this.#send();
+    else if (action < 56) await this.#advance(random.int(0, 6));
+    else if (action < 70) await this.#advance(random.int(20, 90));
+    else if (action < 74) await this.#disconnect();
+    else if (action < 80) await this.#retain();
+    else if (action < 84) this.#changeDisk();
+    else if (action < 88) this.#changeWeather();
+    else if (action < 91) this.#killRecorder();
+    else if (action < 93) this.#killFlusher();
+    else if (action < 95) await this.#stop();
+    else if (action < 97) this.#powerLoss();
+    else await this.#restartFlusher();
+  }
+
+  async #send(): Promise<void> {
+    const producer = this.#random.pick(this.#producers);
+    producer.make(this.#random.int(1, 7));
+    this.#trace(`${producer.source} has ${producer.frames.length} frames`);
+    const recorder = this.#recorder;
+    if (recorder === null) return;
+    await this.#time.run('recorder', () =>
+      this.#guarded(() => {
+        if (producer.connection === null) producer.connect(recorder.shared);
+        producer.send(false);
+      }),
+    );
+  }
+
+  async #advance(ms: number): Promise<void> {
+    this.#trace(`${ms} ms pass`);
+    await this.#time.advance(ms);
+  }
+
+  async #disconnect(): Promise<void> {
+    const producer = this.#random.pick(this.#producers);
+    await this.#time.run('recorder', () => producer.disconnect(this.#recorder !== null));
+  }
+
+  async #retain(): Promise<void> {
+    const recorder = this.#recorder;
+    if (recorder === null) return;
+    const seen = (result: unknown) => this.#trace(`retention: ${JSON.stringify(result)}`);
+    await this.#time.run('recorder', () => {
+      recorder.retention.run().then(seen, (error: unknown) => {
+        if (!this.#diskFailed) this.#fail(error);
+      });
+    });
+  }
+
+  #changeDisk(): void {
+    this.#diskState = this.#random.pick(['well', 'well', 'full', 'sync fails', 'failing']);
+    this.#trace(`disk: ${this.#diskState}`);
+  }
+
+  #changeWeather(): void {
+    const weather = this.#random.pick(['calm', 'storm', 'storm', 'down', 'killed'] as const);
+    if (weather === 'killed') this.#server.kill();
+    else this.#server.weather = weather;
+    this.#trace(`server: ${weather}`);
+  }
+
+  async #start(): Promise<boolean> {
+    this.#forgetRecorder();
+    this.#diskFailed = false;
+    this.#trace('the recorder starts');
+    const ended = () => {
+      this.#trace('the recorder ends itself');
+      this.#killRecorder();
+    };
+    try {
+      this.#recorder = await this.#time.until('recorder', () =>
+        openRecorder(this.#disk, this.#walSync, this.#producers, this.#seams, ended),
+      );
+    } catch (error) {
+      if (!this.#diskFailed) throw error;
+      this.#trace(`it cannot: ${error}`);
+      this.#forgetRecorder();
+      return false;
+    }
+    if (this.#flusher === null) await this.#startFlusher();
+    return true;
+  }
+
+  async #startFlusher(): Promise<void> {
+    if (!this.#disk.exists(DIR)) return;
+    this.#flusherFailed = false;
+    this.#diskFailedFlusher = false;
+    this.#trace('the flusher starts');
+    await this.#time.run(this.#flusherOwner, () => {
+      const connect = () => this.#server.connect();
+      const report = (event: FlusherEvent) => this.#reported(event);
+      this.#flusher = startFlusher(this.#disk, connect, this.#random, this.#seams, report);
+    });
+  }
+
+  #reported(event: FlusherEvent): void {
+    if (event.kind === 'dead_letter') {
+      this.#trace(`dead: ${event.topic} ${event.firstLsn}-${event.lastLsn}`);
+      this.#oracle.died(event.topic, event.firstLsn, event.lastLsn);
+    }
+    if (event.kind === 'damage' && this.#walSync === 'group') this.#fail(event);
+    if (event.kind !== 'failed') return;
+    this.#trace(`flusher failed: ${event.message}`);
+    this.#flusherFailed = true;
+    const isDisk = event.code !== 'group_changed' && this.#diskFailedFlusher;
+    if (!isDisk && !this.#oracle.mayForget) this.#fail(event);
+  }
+
+  get #flusherOwner(): string {
+    return this.#isLoader ? 'loader' : 'recorder';
+  }
+
+  #killRecorder(): void {
+    this.#trace('the recorder is killed');
+    this.#forgetRecorder();
+  }
+
+  #forgetRecorder(): void {
+    this.#time.kill('recorder');
+    this.#recorder = null;
+    for (const producer of this.#producers) producer.disconnect(false);
+    if (!this.#isLoader) this.#flusher = null;
+    this.#unlock(`${DIR}/lock`);
+  }
+
+  /** The owner is dead. */
+  #unlock(path: string): void {
+    const { fault } = this.#disk;
+    this.#disk.fault = () => null;
+    if (this.#disk.exists(path)) this.#disk.unlink(path);
+    this.#disk.fault = fault;
+  }
+
+  #killFlusher(): void {
+    if (!this.#isLoader) {
+      this.#killRecorder();
+      return;
+    }
+    this.#trace('the loader is killed');
+    this.#time.kill('loader');
+    this.#flusher = null;
+    this.#unlock(`${DIR}/flusher/lock`);
+  }
+
+  /** As an operator does; also where it failed. */
+  async #restartFlusher(): Promise<void> {
+    const flusher = this.#flusher;
+    if (flusher !== null) {
+      this.#trace('the flusher stops');
+      await this.#unlessEnded(this.#time.until(this.#flusherOwner, () => flusher.stop()));
+    }
+    this.#flusher = null;
+    if (this.#recorder !== null || this.#isLoader) await this.#startFlusher();
+  }
+
+  async #stop(): Promise<void> {
+    const recorder = this.#recorder;
+    if (recorder === null) return;
+    this.#trace('the recorder stops');
+    const stop = async () => {
+      try {
+        const isSafe = await recorder.path.flush(300);
+        if (!this.#isLoader) await this.#flusher?.stop();
+        await recorder.path.close();
+        if (!isSafe) throw new Error('a stop found no way to the disk');
+      } catch (error) {
+        if (!this.#diskFailed) throw error;
+      }
+    };
+    await this.#unlessEnded(this.#time.until('recorder', stop));
+    this.#forgetRecorder();
+  }
+
+  /** Waits for a process that the disk may end. */
+  async #unlessEnded(waiting: Promise<void>): Promise<void> {
+    try {
+      await waiting;
+    } catch (error) {
+      if (!(error instanceof EndedError)) throw error;
+    }
+  }
+
+  #powerLoss(): void {
+    this.#trace('the power fails');
+    this.#time.kill('loader');
+    this.#flusher = null;
+    if (this.#walSync !== 'group') {
+      this.#oracle.mayForget = true;
+      for (const producer of this.#producers) producer.mayForget = true;
+    }
+    this.#adopt(this.#disk.afterPowerLoss(this.#random));
+    this.#forgetRecorder();
+    this.#unlock(`${DIR}/flusher/lock`);
+  }
+
+  #adopt(disk: MemoryFileSystem): void {
+    this.#disk = disk;
+    disk.fault = (operation, path) => {
+      const code = this.#faultOf(operation, path);
+      if (code !== null) {
+        this.#trace(`${code}: ${operation} ${path}`);
+        this.#diskFailed = true;
+        this.#diskFailedFlusher = true;
+      }
+      return code;
+    };
+    disk.shortWrite = (sizeBytes) => this.#random.int(0, sizeBytes);
+    disk.delay = () => {
+      const ms = this.#random.int(0, 5);
+      return ms === 0 ? Promise.resolve() : this.#time.delay(ms);
+    };
+  }
+
+  #faultOf(operation: Operation, path: string): string | null {
+    switch (this.#diskState) {
+      case 'well':
+        return null;
+      case 'full':
+        // Blocks that are there already can be written to.
+        if (operation !== 'open' && operation !== 'write') return null;
+        return path.endsWith('.wal') ? null : 'ENOSPC';
+      case 'sync fails':
+        return operation === 'sync' && this.#random.int(0, 2) === 0 ? 'EIO' : null;
+      case 'failing':
+        return this.#random.int(0, 9) === 0 ? 'EIO' : null;
+    }
+  }
+
+  /** All is well again: everything has to arrive. */
+  async #heal(): Promise<void> {
+    this.#trace('all is well');
+    this.#diskState = 'well';
+    this.#server.weather = 'calm';
+    const deadlineMs = this.#time.nowMs + HEALING_MS;
+    while (!(await this.#isAllAcked())) {
+      this.#check();
+      if (this.#time.nowMs > deadlineMs) throw new Error(`not acknowledged: ${show(this.#producers)}`);
+      await this.#time.advance(50);
+    }
+    if (this.#flusher === null || this.#flusherFailed) await this.#restartFlusher();
+    // What runs at the server comes to its end before nothing is left to do.
+    await this.#time.advance(250);
+    this.#check();
+    const flusher = this.#flusher!;
+    const { complete, left } = await this.#time.until(this.#flusherOwner, () => flusher.drain(HEALING_MS));
+    if (!complete && !this.#oracle.mayForget) throw new Error(`not delivered: ${show(left)}`);
+    await this.#time.until('recorder', () => this.#recorder!.path.close());
+  }
+
+  async #isAllAcked(): Promise<boolean> {
+    if (this.#recorder === null) await this.#start();
+    const recorder = this.#recorder!;
+    await this.#time.run('recorder', () =>
+      this.#guarded(() => {
+        for (const producer of this.#producers) {
+          if (producer.connection === null) producer.connect(recorder.shared);
+          producer.send(true);
+        }
+      }),
+    );
+    return this.#producers.every(({ isAcked }) => isAcked);
+  }
+
+  #verify(): void {
+    const { damaged } = verifyWal(this.#disk, DIR);
+    if (damaged.length > 0 && this.#walSync === 'group') throw new Error(`damaged: ${show(damaged)}`);
+  }
+
+  #guarded(action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      // Nobody catches it: the process ends.
+      if (error instanceof WalClosedError && this.#diskFailed) this.#killRecorder();
+      else this.#fail(error);
+    }
+  }
+
+  #fail(reason: unknown): void {
+    this.#failure ??= reason instanceof Error ? reason : new Error(show(reason));
+  }
+
+  #check(): void {
+    if (this.#failure !== null) throw this.#failure;
+  }
+}
+
+function show(value: unknown): string {
+  return JSON.stringify(value, (_, part) => (typeof part === 'bigint' ? String(part) : part));
+}

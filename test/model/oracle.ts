@@ -1,0 +1,99 @@
+// What must hold of the rows at the server, whatever happened: the reference that histories are held against.
+
+import type { FileSystem } from '../../src/io/file-system.ts';
+import { DEAD_LETTER_DIRECTORY, listDeadLetters } from '../../src/sink/dead-letter.ts';
+import type { ModelProducer, SentFrame } from './model-producer.ts';
+import type { StoredRow } from './model-server.ts';
+import { DIR } from './process.ts';
+import { type Cell, rowsOfBody } from './row-binary-rows.ts';
+import { modelTopics } from './topics.ts';
+
+export class Oracle {
+  /** Rows may be lost, and sent again under another number: not under the policy `group`. */
+  mayForget = false;
+  readonly #producers: readonly ModelProducer[];
+  /** By source, session and seq. */
+  readonly #stored = new Set<string>();
+  /** By WAL. */
+  readonly #lsns = new Map<bigint, Set<bigint>>();
+  /** By table and stream: the last sequence number and LSN. */
+  readonly #last = new Map<string, { seq: bigint; lsn: bigint }>();
+  readonly #dead: { topic: string; firstLsn: bigint; lastLsn: bigint }[] = [];
+
+  constructor(producers: readonly ModelProducer[]) {
+    this.#producers = producers;
+  }
+
+  /**
+   * A group was given up. An attempt at it that no answer came to may still get through, then or later: its
+   * rows are in the table and in the dead letter, under the token that guards the letter's replay.
+   */
+  died(topic: string, firstLsn: bigint, lastLsn: bigint): void {
+    this.#dead.push({ topic, firstLsn, lastLsn });
+  }
+
+  /** Takes a row that the server has just stored. */
+  stored({ topic, cells }: StoredRow): void {
+    const key = this.#check(topic, cells);
+    const [lsn, seq] = [cells['wal_lsn'] as bigint, cells['seq'] as bigint];
+    const wal = this.#lsns.get(cells['wal_id'] as bigint) ?? new Set();
+    this.#lsns.set(cells['wal_id'] as bigint, wal);
+    if (wal.has(lsn)) throw new Error(`LSN ${lsn} is there twice: ${key}`);
+    wal.add(lsn);
+    if (this.#stored.has(key) && !this.mayForget) throw new Error(`${key} is there twice`);
+    this.#stored.add(key);
+    if (this.#dead.some((dead) => dead.topic === topic && dead.firstLsn <= lsn && lsn <= dead.lastLsn))
+      return;
+    const place = `${topic} ${cells['source']} ${cells['session']}`;
+    const last = this.#last.get(place);
+    if (last !== undefined && last.lsn >= lsn) throw new Error(`${place}: LSN ${lsn} after ${last.lsn}`);
+    if (last !== undefined && last.seq >= seq && !this.mayForget) {
+      throw new Error(`${place}: seq ${seq} after ${last.seq}`);
+    }
+    this.#last.set(place, { seq, lsn });
+  }
+
+  /** Every frame that was acknowledged is at the server, or in a dead letter. */
+  finish(fileSystem: FileSystem): void {
+    const dead = new Set<string>();
+    for (const letter of listDeadLetters(fileSystem, DIR)) {
+      const body = fileSystem.readFile(`${DIR}/${DEAD_LETTER_DIRECTORY}/${letter.bodyFile}`);
+      const model = modelTopics.find(({ topic }) => topic === letter.topic)!;
+      const rows = rowsOfBody(model, body);
+      if (rows.length !== letter.rowCount) throw new Error(`a dead letter has ${rows.length} rows`);
+      for (const cells of rows) dead.add(this.#check(letter.topic, cells));
+    }
+    if (this.mayForget) return;
+    for (const { source, session, frames, ackedSeq } of this.#producers) {
+      for (const [index, { model }] of frames.slice(0, ackedSeq).entries()) {
+        const key = keyOf(source, session, BigInt(index + 1));
+        if (model !== null && !this.#stored.has(key) && !dead.has(key)) throw new Error(`${key} is lost`);
+      }
+    }
+  }
+
+  /** The row is what was sent. */
+  #check(topic: string, cells: Record<string, Cell>): string {
+    const { source, session, seq } = cells as { source: string; session: string; seq: bigint };
+    const key = keyOf(source, session, seq);
+    if (topic === 'gaps') return this.#checkGap(key, cells);
+    const sent: SentFrame | undefined = this.#producers.find((producer) => producer.source === source)
+      ?.frames[Number(seq) - 1];
+    if (sent === undefined) throw new Error(`${key} in ${topic} was never sent`);
+    if (sent.model?.topic !== topic || sent.id !== cells['id'] || sent.text !== cells['text']) {
+      throw new Error(`${key} in ${topic} is not what was sent`);
+    }
+    return key;
+  }
+
+  /** Producers leave nothing out: a gap is what the recorder has lost, or refused and could not keep. */
+  #checkGap(key: string, cells: Record<string, Cell>): string {
+    const { source, first_seq, last_seq } = cells as { source: string; first_seq: bigint; last_seq: bigint };
+    const frames = this.#producers.find((producer) => producer.source === source)?.frames ?? [];
+    const missing = frames.slice(Number(first_seq) - 1, Number(last_seq));
+    if (this.mayForget || missing.every(({ model }) => model === null)) return `gap at ${key}`;
+    throw new Error(`${key}: a gap from ${first_seq} to ${last_seq}, and nothing is missing`);
+  }
+}
+
+const keyOf = (source: string, session: string, seq: bigint) => `${source}/${session} ${seq}`;

@@ -1,0 +1,145 @@
+// The two processes of the model: a recorder without sockets, and what delivers its WAL, in the same process
+// as the recorder or in one of its own. Real code throughout; disk, server, producers and time are the model's.
+
+import { type Config, loadConfig } from '../../src/config.ts';
+import type { FileSystem } from '../../src/io/file-system.ts';
+import type { Logger } from '../../src/log.ts';
+import type { StreamShared } from '../../src/net/stream-connection.ts';
+import type { SinkClient } from '../../src/sink/clickhouse-client.ts';
+import { createFlusher, type Flusher } from '../../src/sink/flusher.ts';
+import type { FlusherConfig, FlusherEvent } from '../../src/sink/flusher-types.ts';
+import type { IngestObserver } from '../../src/supervisor/ingest-observer.ts';
+import { type IngestPath, openIngestPath } from '../../src/supervisor/ingest-path.ts';
+import { Retention, type RetentionOptions } from '../../src/supervisor/retention.ts';
+import { WalClosedError } from '../../src/wal/errors.ts';
+import type { SyncPolicy } from '../../src/wal/settings.ts';
+import type { SeededRandom } from '../support/random.ts';
+import { type ModelProducer, sharedOf } from './model-producer.ts';
+import { extractorOf, modelTopics } from './topics.ts';
+
+export const DIR = '/wal';
+
+/** Where a rule can be broken on purpose. */
+export interface Seams {
+  fileSystem(fileSystem: FileSystem, user: 'recorder' | 'flusher' | 'retention'): FileSystem;
+  path(path: IngestPath): void;
+  client(client: SinkClient): SinkClient;
+  retention(options: RetentionOptions): RetentionOptions;
+}
+
+export const noSeams: Seams = {
+  fileSystem: (fileSystem) => fileSystem,
+  path: () => {},
+  client: (client) => client,
+  retention: (options) => options,
+};
+
+const silent = { info: () => {}, warn: () => {}, error: () => {} } as unknown as Logger;
+const observer: IngestObserver = {
+  appended: () => {},
+  synced: () => {},
+  durable: () => {},
+  syncFailed: () => {},
+};
+const defaults = loadConfig({}, {});
+
+export interface RunningRecorder {
+  path: IngestPath;
+  shared: StreamShared;
+  retention: Retention;
+}
+
+/** Opens a recorder's ingest half; throws what openWal throws. `ended`: the process ends itself. */
+export async function openRecorder(
+  disk: FileSystem,
+  walSync: SyncPolicy,
+  producers: readonly ModelProducer[],
+  seams: Seams,
+  ended: () => void,
+): Promise<RunningRecorder> {
+  const config: Config = {
+    ...defaults,
+    walDir: DIR,
+    recorderId: 'model',
+    walSync,
+    walSyncIntervalMs: 20,
+    walSegmentBytes: 8192,
+    batchRows: 4,
+  };
+  const fileSystem = seams.fileSystem(disk, 'recorder');
+  const parts = { fileSystem, topics: modelTopics, createExtract: extractorOf };
+  const path = await openIngestPath(config, [], observer, silent, parts);
+  endOnClosedWal(path, ended);
+  seams.path(path);
+  const shared = sharedOf(path.streams, path.ingest);
+  path.attach({
+    pause: () => {},
+    resume: () => {},
+    sendAcks: () => {
+      for (const { connection } of producers) connection?.sendAck();
+    },
+  });
+  const retention = new Retention(
+    seams.retention({
+      fileSystem: seams.fileSystem(disk, 'retention'),
+      dir: DIR,
+      walId: path.wal.walId,
+      retainMs: 0,
+      retainBytes: 0,
+      archiveDir: null,
+      trim: (beforeLsn) => path.wal.trim(beforeLsn),
+      now: Date.now,
+    }),
+  );
+  return { path, shared, retention };
+}
+
+/** A WAL that cannot go on ends the process with an unhandled error: here nothing more happens in it. */
+function endOnClosedWal({ wal }: IngestPath, ended: () => void): void {
+  const sync = () => wal.constructor.prototype.sync.call(wal) as Promise<{ durableLsn: bigint }>;
+  Object.defineProperty(wal, 'sync', {
+    configurable: true,
+    value: async () => {
+      try {
+        return await sync();
+      } catch (error) {
+        if (!(error instanceof WalClosedError)) throw error;
+        ended();
+        return await new Promise<never>(() => {});
+      }
+    },
+  });
+}
+
+/** Starts what delivers. `failed` is told of everything that ends it, or a topic of it, for good. */
+export function startFlusher(
+  disk: FileSystem,
+  connect: () => SinkClient,
+  random: SeededRandom,
+  seams: Seams,
+  report: (event: FlusherEvent) => void,
+): Flusher {
+  const config: FlusherConfig = {
+    walDir: DIR,
+    clickhouse: { urls: ['http://model:8123'], user: '', password: '', timeoutMs: 1000 },
+    database: 'hft',
+    format: 'RowBinary',
+    flushRows: random.int(2, 9),
+    flushBytes: random.pick([600, 1 << 20]),
+    flushIntervalMs: random.pick([0, 30]),
+    maxRetries: random.int(0, 3),
+    retryBaseMs: 4,
+    retryMaxMs: 20,
+  };
+  const flusher = createFlusher({
+    config,
+    topics: modelTopics,
+    report,
+    whenLocked: 'fail',
+    fileSystem: seams.fileSystem(disk, 'flusher'),
+    connect: () => seams.client(connect()),
+    random: random.next,
+  });
+  flusher.start();
+  return flusher;
+}
