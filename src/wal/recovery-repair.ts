@@ -1,6 +1,6 @@
 // Applies a cut: copies aside first, then truncates, then syncs. Nothing is ever deleted that held a record.
 
-import type { FileSystem } from '../io/file-system.ts';
+import type { FileHandle, FileSystem } from '../io/file-system.ts';
 import type { CutPlan } from './recovery-plan.ts';
 import { findNonZero } from './segment-file.ts';
 import type { SurveyedSegment } from './survey.ts';
@@ -46,6 +46,7 @@ export function cutSegment(context: RepairContext, name: string, offset: number)
       }
       file.truncate(offset);
     }
+    rewrite(file);
     file.syncNow();
     return copiedTo;
   } finally {
@@ -121,8 +122,21 @@ export function applyCut(
 function syncSegment(fileSystem: FileSystem, dir: string, name: string): void {
   const file = fileSystem.open(`${dir}/${name}`, 'write');
   try {
+    rewrite(file);
     file.syncNow();
   } finally {
     file.close();
+  }
+}
+
+/**
+ * Writes a file's bytes over themselves. A sync that failed in an earlier process has left pages that are
+ * whole in memory and taken for clean: the next sync would report success and write none of them.
+ */
+function rewrite(file: FileHandle): void {
+  const sizeBytes = file.sizeBytes();
+  const chunk = new Uint8Array(Math.min(1024 * 1024, sizeBytes));
+  for (let done = 0; done < sizeBytes; done += chunk.length) {
+    file.write(chunk.subarray(0, file.read(chunk, done)), done);
   }
 }

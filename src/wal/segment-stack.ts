@@ -3,7 +3,7 @@
 // Invariants: the file that a segment's header names as its predecessor is there; no two segments have the
 // same base LSN; a segment is closed and forgotten only when it is synced and all its rows are durable.
 
-import type { FileSystem } from '../io/file-system.ts';
+import { errorCode, type FileSystem } from '../io/file-system.ts';
 import {
   type ActiveSegment,
   beginSegment,
@@ -185,8 +185,13 @@ export class SegmentStack {
     this.#chain = segment.before;
     if (this.#current === segment) this.#current = null;
     this.#segments = this.#segments.filter((other) => other !== segment);
-    this.#settings.fileSystem.unlink(`${this.#settings.dir}/${segment.name}`);
     segment.file.close();
+    try {
+      this.#settings.fileSystem.unlink(`${this.#settings.dir}/${segment.name}`);
+    } catch (error) {
+      // The next segment has its name and replaces it.
+      if (errorCode(error) === undefined) throw error;
+    }
   }
 }
 

@@ -200,3 +200,23 @@ test('a prepared segment that cannot be named is closed once', async () => {
   await wal.close();
   expect(fileSystem.openFiles).toBe(0);
 });
+
+test('what a failed sync has left in memory alone is written to the disk by the next start', async () => {
+  const fileSystem = new MemoryFileSystem();
+  const wal = await open(fileSystem);
+  const block = appendRandom(wal, random);
+  fileSystem.fault = (operation) => (operation === 'sync' ? 'EIO' : null);
+  // The recorder is killed with its sync: nothing is taken back, and the pages count as written.
+  const file = fileSystem.open(`${DIR}/${segmentsAmong(fileSystem.list(DIR))[0]!.name}`, 'write');
+  expect(file.sync()).rejects.toMatchObject({ code: 'EIO' });
+  await Bun.sleep(1);
+  const killed = fileSystem.afterKill();
+  killed.unlink(`${DIR}/lock`);
+  const next = await open(killed);
+  expect(readAll(killed).blocks).toEqual([block]);
+  for (let round = 0; round < 20; round++) {
+    const after = killed.afterPowerLoss(random);
+    expect(readAll(after, { durableLsn: next.durableLsn }).blocks).toEqual([block]);
+  }
+  await next.close();
+});
