@@ -1,4 +1,5 @@
-// Settings of who may reach the recorder, and of secrets that come from files. Part of the table in settings.ts.
+// Settings of who may reach the recorder, and of secrets that come from files. Part of the table in
+// settings.ts.
 
 import { setting } from './setting.ts';
 import { socketOwner, text, userIds } from './setting-parsers.ts';

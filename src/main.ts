@@ -6,6 +6,7 @@ import { version } from '../package.json' with { type: 'json' };
 import { registerClickhouse } from './cli/clickhouse.ts';
 import { registerConfig } from './cli/config.ts';
 import { registerDemo } from './cli/demo.ts';
+import { registerDoctor } from './cli/doctor.ts';
 import { registerFeed } from './cli/feed.ts';
 import { registerLoad } from './cli/load.ts';
 import { registerReconcile } from './cli/reconcile.ts';
@@ -28,6 +29,7 @@ registerClickhouse(program);
 registerWal(program);
 registerReconcile(program);
 registerTap(program);
+registerDoctor(program);
 registerSchema(program);
 registerConfig(program);
 

@@ -1,5 +1,5 @@
-// Secrets from files: a secret setting HFT_X is read from the file that the setting HFT_X_FILE names. What the
-// file holds goes into no message.
+// Secrets from files: a secret setting HFT_X is read from the file that the setting HFT_X_FILE names. What
+// the file holds goes into no message.
 
 import { readFileSync } from 'node:fs';
 import { RecorderError } from './errors.ts';

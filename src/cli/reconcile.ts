@@ -37,7 +37,7 @@ interface ReconcileFlags {
 }
 
 /** Servers to look at: as configured, else where the recorder delivers; none when ClickHouse is off. */
-function serversOf(config: Config): string[] {
+export function serversOf(config: Config): string[] {
   if (isClickhouseOn(config, false)) return clickhouseUrls(config);
   if (config.clickhouseDisabled) return [];
   const url = readStatus(realFileSystem, config.walDir)?.clickhouseUrl;

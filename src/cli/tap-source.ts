@@ -70,8 +70,8 @@ function decode({ header, meta, walId }: WalBlock, view: BlockView, index: numbe
 }
 
 /**
- * The last `count` matching rows below `endLsn`, oldest first. Goes back segment by segment, no further than it
- * must.
+ * The last `count` matching rows below `endLsn`, oldest first. Goes back segment by segment, no further than
+ * it must.
  */
 export function lastRows(request: TapRequest, endLsn: bigint, count: number): TapRow[] {
   const filter = new BlockFilter(request);

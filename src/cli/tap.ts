@@ -163,7 +163,7 @@ export function registerTap(program: Command): void {
     .option('--symbol <names...>', 'only these symbols')
     .option(
       '--where <condition>',
-      'only rows that meet it: column op value, and, or, brackets; "price > 10 and side = \'buy\'"; repeatable',
+      'only rows that meet it, as in "price > 10 and (side = buy or qty < 5)"; repeatable',
       (text: string, all: string[] = []) => [...all, text],
     )
     .option('--once', 'show the last rows that are there, then end')

@@ -52,13 +52,19 @@ interface Token {
   position: number;
 }
 
-const TOKEN =
-  /\s*(?:(?<text>'(?:[^']|'')*')|(?<operator><=|>=|<>|!=|==|[=<>~])|(?<bracket>[()])|(?<word>[^\s'()=<>!~]+))/y;
+const KINDS = {
+  text: "'(?:[^']|'')*'",
+  operator: '<=|>=|<>|!=|==|[=<>~]',
+  bracket: '[()]',
+  word: "[^\\s'()=<>!~]+",
+};
+const ALTERNATIVES = Object.entries(KINDS).map(([kind, pattern]) => `(?<${kind}>${pattern})`);
+const TOKEN = `\\s*(?:${ALTERNATIVES.join('|')})`;
 const MAX_DEPTH = 100;
 
 function tokensOf(source: string): Token[] {
   const tokens: Token[] = [];
-  const pattern = new RegExp(TOKEN);
+  const pattern = new RegExp(TOKEN, 'y');
   const end = source.trimEnd().length;
   while (pattern.lastIndex < end) {
     const start = pattern.lastIndex;

@@ -1,6 +1,6 @@
-// What a service manager is told, as sd_notify(3) has it: ready, alive, stopping. Datagrams of text to the Unix
-// socket that NOTIFY_SOCKET names; Bun has no such sockets, so libc sends them. Without the variable nothing
-// happens.
+// What a service manager is told, as sd_notify(3) has it: ready, alive, stopping. Datagrams of text to the
+// Unix socket that NOTIFY_SOCKET names; Bun has no such sockets, so libc sends them. Without the variable
+// nothing happens.
 
 import { dlopen, ptr } from 'bun:ffi';
 
