@@ -3,7 +3,7 @@
 import os from 'node:os';
 import { errorCode, type FileHandle, type FileSystem } from '../io/file-system.ts';
 import { WalFullError, WalWriteError } from './errors.ts';
-import { encodeSegmentHeader, segmentName } from './format.ts';
+import { encodeSegmentHeader, RECORD_HEADER_SIZE_BYTES, segmentName } from './format.ts';
 import type { SegmentAllocator } from './segment-allocator.ts';
 import { type CountedTopic, encodeSegmentMeta, type LsnGap, type StreamPosition } from './segment-meta.ts';
 
@@ -102,14 +102,25 @@ function headerOf(start: SegmentStart, chain: Chain): Uint8Array {
 
 /**
  * Cuts a segment to its used length, so that a reader finds its end and the rest of its blocks are given
- * back. Where the disk does not do it, the segment ends with its last record all the same: what lies behind
- * is zeros, or a record whose LSNs the next segment has.
+ * back. False where the disk does not do it: behind the last record is what was there before.
  */
-export function sealSegment(segment: ActiveSegment): void {
+export function sealSegment(segment: ActiveSegment): boolean {
   segment.sealed = true;
+  return succeeds(() => segment.file.truncate(segment.usedSizeBytes));
+}
+
+/** Makes what a failed write may have left behind the last record no record. False where that fails too. */
+export function wipeTail({ file, usedSizeBytes, sizeBytes }: ActiveSegment): boolean {
+  const zeros = new Uint8Array(Math.min(RECORD_HEADER_SIZE_BYTES, sizeBytes - usedSizeBytes));
+  return succeeds(() => file.write(zeros, usedSizeBytes));
+}
+
+function succeeds(step: () => void): boolean {
   try {
-    segment.file.truncate(segment.usedSizeBytes);
+    step();
+    return true;
   } catch (error) {
     if (errorCode(error) === undefined) throw error;
+    return false;
   }
 }

@@ -10,7 +10,9 @@ import {
   type Chain,
   type SegmentStart,
   sealSegment,
+  wipeTail,
 } from './active-segment.ts';
+import { WalClosedError } from './errors.ts';
 import type { SegmentAllocator } from './segment-allocator.ts';
 
 /** A place behind a record. */
@@ -109,20 +111,24 @@ export class SegmentStack {
     return segment;
   }
 
-  /** Ends the current segment; its rows stay to be synced. */
-  seal(): void {
+  /** Ends the current segment; its rows stay to be synced. False where it could not be cut. */
+  seal(): boolean {
     const segment = this.#current;
-    if (segment === null) return;
+    if (segment === null) return true;
     this.#current = null;
     // Nothing is synced under this policy: the file is not kept open for it.
     segment.synced = this.#settings.syncPolicy === 'none';
-    sealSegment(segment);
+    return sealSegment(segment);
   }
 
-  /** Ends a segment that could not be written to; its rows stay to be synced. */
-  abandon(segment: ActiveSegment): void {
-    this.seal();
+  /**
+   * Ends a segment that could not be written to; its rows stay to be synced. Where the disk does not take
+   * back what the failed write has left either, the log must not go on: it would be read as rows.
+   */
+  abandon(segment: ActiveSegment): WalClosedError | null {
+    const isCut = this.seal() || wipeTail(segment);
     if (segment.endLsn === segment.baseLsn) this.#dropEmpty(segment);
+    return isCut ? null : new WalClosedError(`the end of ${segment.name} cannot be cut off`);
   }
 
   /**

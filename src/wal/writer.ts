@@ -242,8 +242,8 @@ export class Wal {
     try {
       segment.file.write(bytes, offset);
     } catch (cause) {
-      this.#segments.abandon(segment);
-      throw new WalWriteError(`write to ${segment.name} failed`, cause);
+      this.#closed = this.#segments.abandon(segment);
+      throw this.#closed ?? new WalWriteError(`write to ${segment.name} failed`, cause);
     }
   }
 

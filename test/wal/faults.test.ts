@@ -220,3 +220,27 @@ test('what a failed sync has left in memory alone is written to the disk by the 
   }
   await next.close();
 });
+
+test('what a failed write leaves behind is never read as rows, or the log ends', async () => {
+  for (const failing of [['truncate'], ['truncate', 'write']]) {
+    const fileSystem = new MemoryFileSystem();
+    const wal = await open(fileSystem);
+    const blocks = [appendRandom(wal, random)];
+    let writes = 0;
+    fileSystem.shortWrite = (sizeBytes) => sizeBytes - 1;
+    fileSystem.fault = (operation, path) => {
+      if (!path.endsWith('.wal') || (operation !== 'write' && !failing.includes(operation))) return null;
+      return operation === 'write' && writes++ > 0 && !failing.includes('write') ? null : 'EIO';
+    };
+    const refused = failing.includes('write') ? WalClosedError : WalWriteError;
+    expect(() => appendRandom(wal, random)).toThrow(refused);
+    fileSystem.fault = () => null;
+    if (failing.includes('write')) expect(() => appendRandom(wal, random)).toThrow(WalClosedError);
+    else blocks.push(appendRandom(wal, random));
+    if (!failing.includes('write')) await wal.sync();
+    const end = blocks.at(-1)!;
+    const durableLsn = end.lsn + BigInt(end.rowCount);
+    expect(readAll(fileSystem, { durableLsn })).toEqual({ blocks, damages: [] });
+    await wal.close();
+  }
+});
