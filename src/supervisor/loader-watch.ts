@@ -92,6 +92,8 @@ export class LoaderWatch {
       const { topics, durableLsn } = this.#stats();
       const { walDir } = this.#config;
       this.#usage = measureWal(walDir);
+      // The WAL may be made after the loader starts.
+      if (this.#usage === null) return;
       this.#poll.deadLetters(this.#usage);
       const delivered = new Map(topics.map(({ topic, deliveredLsn }) => [topic, deliveredLsn]));
       let leastLsn = durableLsn;

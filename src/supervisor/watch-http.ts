@@ -6,8 +6,8 @@ import type { Logger } from '../log.ts';
 import { type HttpServer, parseHttpAddress, type Routes, startHttpServer } from '../observe/http-server.ts';
 
 /**
- * Opens the server at the address of the setting `name`; null where there is none. A default port that is in use
- * is a warning: it was nobody's wish.
+ * Opens the server at the address of the setting `name`; null where there is none. A default port that is in
+ * use is a warning: it was nobody's wish.
  * @throws RecorderError where the address was given and does not work
  */
 export function openWatchServer(

@@ -2,7 +2,7 @@
 
 import { afterAll, expect, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connectProducer } from '../../src/feed/producer.ts';
@@ -10,6 +10,7 @@ import { createFrameBuilder } from '../../src/schema/build-frame.ts';
 import { topicByName } from '../../src/schema/registry.ts';
 import {
   type RecorderProcess,
+  recorderCommand,
   run,
   startRecorderProcess,
   temporaryHome,
@@ -150,6 +151,39 @@ test(
     const third = await start(path);
     expect((await healthOf(third.url)).state).toBe('healthy');
     await third.recorder.end('SIGTERM');
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  'a loader shows what waits in the WAL, and that its server is not there',
+  async () => {
+    const { recorder } = await start(join(home.path, 'loader'), { HFT_RECORDER_MODE: 'wal_first' });
+    await send(recorder, 'one', [...Array(30).fill('market_data'), ...Array(20).fill('fills')]);
+    const env = {
+      HFT_WAL_DIR: recorder.walDir,
+      HFT_CLICKHOUSE_HOST: 'http://127.0.0.1:9',
+      HFT_LOADER_HTTP: '127.0.0.1:0',
+      HFT_LOG_LEVEL: 'info',
+      HFT_DRAIN_TIMEOUT_MS: '100',
+    };
+    const log = join(home.path, 'loader.log');
+    const stderr = openSync(log, 'w');
+    const loader = Bun.spawn([...recorderCommand, 'load'], { env: { ...process.env, ...env }, stderr });
+    try {
+      const found = () => /metrics and health on (http:[^"\s]+)"/.exec(readFileSync(log, 'utf8'))?.[1];
+      const url = await until(found, () => readFileSync(log, 'utf8'), 8000);
+      const lagOf = async (topic: string) =>
+        (await metricsOf(url)).get(`recorder_lag_rows{topic="${topic}"}`);
+      await until(async () => (await lagOf('fills')) === 20, 'lag of fills');
+      expect(await lagOf('market_data')).toBe(30);
+      expect((await metricsOf(url)).get('recorder_inserted_rows_total{topic="fills"}')).toBe(0);
+      expect((await untilHealth(url, 'degraded')).conditions[0]!.tag).toBe('clickhouse_unreachable');
+    } finally {
+      loader.kill('SIGTERM');
+      await loader.exited;
+      await recorder.end('SIGTERM');
+    }
   },
   TIMEOUT_MS,
 );
