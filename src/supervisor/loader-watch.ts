@@ -1,5 +1,5 @@
-// Watches a loader: metrics of delivery, health, and the HTTP server that shows them. A loader that nobody can
-// see into looks like one that has nothing to do.
+// Watches a loader: metrics of delivery, health, and the HTTP server that shows them. A loader that nobody
+// can see into looks like one that has nothing to do.
 
 import type { Config } from '../config.ts';
 import { clickhouseUrls } from '../config.ts';
@@ -22,7 +22,7 @@ import { openWatchServer } from './watch-http.ts';
 import { watchRoutes } from './watch-routes.ts';
 
 const LOOK_INTERVAL_MS = 2000;
-/** The backlog is counted in the WAL's headers: a long one takes its time, which may be a small share only. */
+/** The backlog is counted in the WAL's headers: that may take a small share of the time only. */
 const LOOK_PAUSE_FACTOR = 20;
 
 export class LoaderWatch {
