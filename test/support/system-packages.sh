@@ -11,6 +11,7 @@ command -v g++ >/dev/null || missing+=(g++)
 [ -e /usr/include/flatbuffers/flatbuffers.h ] || missing+=(libflatbuffers-dev)
 /usr/bin/python3 -c 'import flatbuffers' 2>/dev/null || missing+=(python3-flatbuffers)
 command -v clickhouse-server >/dev/null || missing+=(clickhouse-server)
+command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
 command -v promtool >/dev/null || missing+=(prometheus)
 [ ${#missing[@]} -eq 0 ] && exit 0
 

@@ -4,6 +4,7 @@ import { byId, fillTable, make, setChildren } from './dom.js';
 import { timeOfDay, whole } from './format.js';
 
 /** @typedef {import('../live.ts').Live} Live */
+/** @typedef {import('../live.ts').HealthChange} HealthChange */
 
 /** Metrics that count what should not happen: name, what it is, what its labels are. */
 const COUNTS = /** @type {const} */ ([
@@ -50,7 +51,7 @@ export function showEvents(live) {
       ),
     ];
   });
-  const changes = live.health.recent.slice(-SHOWN_CHANGES).reverse();
+  const changes = joined(live.health.recent).slice(-SHOWN_CHANGES).reverse();
   setChildren(byId('events'), JSON.stringify(changes), () =>
     changes.length === 0
       ? [make('li', { class: 'empty' }, 'Nothing has changed since the start.')]
@@ -76,4 +77,22 @@ export function showEvents(live) {
           );
         }),
   );
+}
+
+/**
+ * A loss that goes on is one line, with all that it has cost.
+ * @param {readonly HealthChange[]} changes oldest first
+ */
+function joined(changes) {
+  /** @type {HealthChange[]} */
+  const lines = [];
+  for (const change of changes) {
+    const { tag, subject } = change.condition;
+    const last = lines.findLast(({ condition }) => condition.tag === tag && condition.subject === subject);
+    if (change.kind === 'more' && last?.kind === 'more') {
+      last.added += change.added;
+      last.atMs = change.atMs;
+    } else lines.push({ ...change });
+  }
+  return lines.sort((a, b) => a.atMs - b.atMs);
 }

@@ -37,7 +37,7 @@ export function showHealth(live, points) {
   setText(byId('verdict-title'), titleOf(state, conditions.length));
   setText(
     byId('verdict-line'),
-    `${sentence(live, points)} · for ${ago((live.atMs - Date.parse(since)) / 1000)}`,
+    `${sentence(live, points)} · ${state.replace('_', ' ')} for ${ago((live.atMs - Date.parse(since)) / 1000)}`,
   );
   setChildren(byId('conditions'), JSON.stringify(conditions.map(keyOf)), () => conditions.map(conditionItem));
   for (const [i, { sinceMs }] of conditions.entries()) {
@@ -91,7 +91,7 @@ function setState(state) {
  * @param {number} count
  */
 function titleOf(state, count) {
-  return count > 1 ? `${TITLES[state]}: ${counted(count, 'cause')}` : TITLES[state];
+  return count > 1 ? `${TITLES[state]} · ${counted(count, 'problem')}` : TITLES[state];
 }
 
 /**

@@ -94,20 +94,28 @@ function isEmpty(value) {
   );
 }
 
-/** @param {unknown} value */
+/**
+ * What it shows; the whole value is its title where that is longer.
+ * @param {unknown} value
+ */
 function cell(value) {
   if (value === null || value === undefined) return '∅';
+  const whole = Array.isArray(value) ? value.join(' ') : String(value);
   const text = Array.isArray(value) ? value.map(tidy).join(' ') : tidy(value);
-  return text.length <= MAX_CELL_CHARS
-    ? text
-    : make('span', { title: text.slice(0, 2000) }, `${text.slice(0, MAX_CELL_CHARS)}…`);
+  const isLong = text.length > MAX_CELL_CHARS;
+  if (text === whole && !isLong) return text;
+  const shown = isLong ? `${text.slice(0, MAX_CELL_CHARS)}…` : text;
+  return make('span', { title: whole.slice(0, 2000) }, shown);
 }
 
 /**
- * Decimals without the zeros behind them; times without their date, which is in the title of nothing else.
+ * Decimals without the zeros behind them, times to the microsecond and without the date of today.
  * @param {unknown} value
  */
 function tidy(value) {
   const text = String(value);
-  return /^-?\d+\.\d{9}$/.test(text) ? text.replace(/\.?0+$/, '') : text;
+  if (/^-?\d+\.\d{9}$/.test(text)) return text.replace(/\.?0+$/, '');
+  const time = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d\.\d{6})\d{3}Z$/.exec(text);
+  if (time === null) return text;
+  return time[1] === new Date().toISOString().slice(0, 10) ? `${time[2]}` : `${time[1]} ${time[2]}`;
 }
