@@ -3,7 +3,13 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { simulate } from '../../src/feed/sim/simulator.ts';
 import { type RunningServer, serverKinds } from '../sink/servers.ts';
-import { FAULTS, type Fault, type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
+import {
+  FAULTS,
+  type Fault,
+  type FaultProxy,
+  type Refusal,
+  startFaultProxy,
+} from '../support/fault-proxy.ts';
 import { seededRandom } from '../support/random.ts';
 import {
   type RecorderProcess,
@@ -18,6 +24,16 @@ import { compareStored } from '../support/stored-rows.ts';
 const random = seededRandom('fault proxy');
 const ROWS = 24_000;
 const TIMEOUT_MS = 180_000;
+/** What passes by an operator's hand or by itself: with no retry at all a refusal would be a dead letter. */
+const REFUSALS: Refusal[] = [
+  { code: 164, message: 'Cannot execute query in readonly mode. (READONLY)' },
+  { code: 201, message: 'Quota for user `default` for 3600s has been exceeded. (QUOTA_EXCEEDED)' },
+  { code: 241, message: 'Memory limit (total) exceeded. (MEMORY_LIMIT_EXCEEDED)' },
+  { code: 242, message: 'Table is in readonly mode. (TABLE_IS_READ_ONLY)' },
+  { code: 243, message: 'Cannot reserve 1.00 MiB, not enough space. (NOT_ENOUGH_SPACE)' },
+  { code: 252, message: 'Too many parts (300). Merges are processing slower. (TOO_MANY_PARTS)' },
+  { code: 516, message: 'default: Authentication failed. (AUTHENTICATION_FAILED)' },
+];
 let databases = 0;
 
 /** Every fault as often as the others, in random order, with good requests between them. */
@@ -44,6 +60,7 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
       format: string,
       choose: (database: string) => FaultProxy['choose'],
       during: (proxy: FaultProxy, recorder: RecorderProcess) => Promise<void>,
+      maxRetries = '50',
     ): Promise<void> {
       using home = temporaryHome();
       const database = `proxied_${databases++}`;
@@ -60,7 +77,7 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
           HFT_FLUSH_INTERVAL_MS: '20',
           HFT_FLUSH_RETRY_BASE_MS: '5',
           HFT_FLUSH_RETRY_MAX_MS: '50',
-          HFT_FLUSH_MAX_RETRIES: '50',
+          HFT_FLUSH_MAX_RETRIES: maxRetries,
         },
       });
       try {
@@ -114,6 +131,25 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
         TIMEOUT_MS,
       );
     }
+
+    test(
+      'what a server refuses for a while comes later, and nothing becomes a dead letter',
+      async () => {
+        const left = REFUSALS.flatMap((refusal) => [refusal, refusal, refusal]);
+        const choose = (): FaultProxy['choose'] => (request) =>
+          request.isInsert ? (left.pop() ?? 'none') : 'none';
+        const during = async (proxy: FaultProxy, recorder: RecorderProcess) => {
+          await until(
+            () => left.length === 0 || !recorder.alive(),
+            () => recorder.log(),
+            90_000,
+          );
+          expect(proxy.counts.get('answer_500')).toBe(REFUSALS.length * 3);
+        };
+        await deliver('RowBinary', choose, during, '0');
+      },
+      TIMEOUT_MS,
+    );
 
     test(
       'breaks of every request, questions too, with refused connections',

@@ -23,6 +23,12 @@ export const FAULTS = [
 ] as const;
 export type Fault = (typeof FAULTS)[number] | 'none';
 
+/** An error that the proxy answers in ClickHouse's words, without asking the server. */
+export interface Refusal {
+  code: number;
+  message: string;
+}
+
 export interface ProxiedRequest {
   method: string;
   /** Path with the query string, decoded. */
@@ -36,7 +42,7 @@ export interface FaultProxyOptions {
   target: string;
   random: SeededRandom;
   /** What happens to a request; may be replaced while the proxy runs. */
-  choose: (request: ProxiedRequest) => Fault;
+  choose: (request: ProxiedRequest) => Fault | Refusal;
   /** Longest delay, default 300 ms. */
   maxDelayMs?: number;
 }
@@ -78,7 +84,8 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
       server = createServer((client) => {
         const choose = (request: ProxiedRequest) => {
           const fault = proxy.choose(request);
-          counts.set(fault, (counts.get(fault) ?? 0) + 1);
+          const name = typeof fault === 'string' ? fault : 'answer_500';
+          counts.set(name, (counts.get(name) ?? 0) + 1);
           return fault;
         };
         new ProxiedConnection(client, { ...options, choose }, sockets);
@@ -135,7 +142,8 @@ class ProxiedConnection {
 
   async #handle(bytes: Buffer, { bodyOffset, ...request }: SplitRequest): Promise<void> {
     const { random, maxDelayMs = 300 } = this.#options;
-    const fault = this.#options.choose(request);
+    const chosen = this.#options.choose(request);
+    const fault = typeof chosen === 'string' ? chosen : 'answer_500';
     this.#fault = fault;
     const inside = bodyOffset + Math.floor(random.next() * (bytes.length - bodyOffset));
     if (fault === 'delay') await Bun.sleep(random.next() * maxDelayMs);
@@ -156,9 +164,7 @@ class ProxiedConnection {
       case 'hang_inside_body':
         return this.#send(bytes.subarray(0, inside));
       case 'answer_500':
-        this.#client.end(
-          'HTTP/1.1 500 Internal Server Error\r\nContent-Length: 5\r\nConnection: close\r\n\r\nsorry',
-        );
+        this.#client.end(errorAnswer(typeof chosen === 'string' ? null : chosen));
         return;
       default:
         this.#send(bytes);
@@ -199,6 +205,14 @@ class ProxiedConnection {
       this.#client.write(chunk.subarray(0, kept), () => this.#cut());
     } else if (this.#fault !== 'hang_before_answer' && !this.#isDetached) this.#client.write(chunk);
   }
+}
+
+function errorAnswer(refusal: Refusal | null): string {
+  const text = refusal === null ? 'sorry' : `Code: ${refusal.code}. DB::Exception: ${refusal.message}\n`;
+  const header = refusal === null ? '' : `X-ClickHouse-Exception-Code: ${refusal.code}\r\n`;
+  const size = Buffer.byteLength(text);
+  const status = 'HTTP/1.1 500 Internal Server Error';
+  return `${status}\r\n${header}Content-Length: ${size}\r\nConnection: close\r\n\r\n${text}`;
 }
 
 interface SplitRequest extends ProxiedRequest {
