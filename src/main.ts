@@ -13,6 +13,7 @@ import { registerReconcile } from './cli/reconcile.ts';
 import { registerSchema } from './cli/schema.ts';
 import { registerServe } from './cli/serve.ts';
 import { registerTap } from './cli/tap.ts';
+import { registerTop } from './cli/top.ts';
 import { registerWal } from './cli/wal.ts';
 
 const program = new Command('recorder')
@@ -29,6 +30,7 @@ registerClickhouse(program);
 registerWal(program);
 registerReconcile(program);
 registerTap(program);
+registerTop(program);
 registerDoctor(program);
 registerSchema(program);
 registerConfig(program);

@@ -11,6 +11,7 @@ import { recorderState } from '../supervisor/status-file.ts';
 import type { CursorDamage } from '../wal/cursor.ts';
 import { type Horizon, openHorizon } from '../wal/horizon.ts';
 import { addSettingFlags, reportFailure } from './options.ts';
+import { printable } from './printable.ts';
 import { lastRows, TapCursor, type TapRequest, type TapRow } from './tap-source.ts';
 import { directoryOf } from './wal-command.ts';
 import { readableEnd } from './wal-dump.ts';
@@ -81,7 +82,7 @@ function textOf({ topic, ...row }: TapRow): string {
       ([name, value]) =>
         `${name}=${typeof value === 'object' ? JSON.stringify(value) : quoted(String(value))}`,
     );
-  return `${String(at)} ${topic} #${lsn} ${source}/${session}:${seq} ${cells.join(' ')}`;
+  return printable(`${String(at)} ${topic} #${lsn} ${source}/${session}:${seq} ${cells.join(' ')}`);
 }
 
 /** Writes with back-pressure; false when nobody reads any more (`| head`), which is no error. */
