@@ -2,8 +2,8 @@
 //
 // Invariants
 // - Recording pays a few numbers for a block: where it lies. Blocks are read and decoded when somebody asks.
-// - Only durable rows are shown. A block that is no longer where it was (trimmed, written again after a failed
-//   sync) is left out.
+// - Only durable rows are shown. A block that is no longer where it was (trimmed, or written again after a
+//   failed sync) is left out.
 
 import { type BlockView, openBlock } from '../columns/block-codec.ts';
 import { rowAt } from '../columns/block-rows.ts';

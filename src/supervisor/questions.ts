@@ -12,8 +12,10 @@ FROM system.parts WHERE active AND database = '${database.replaceAll("'", "''")}
 GROUP BY table ORDER BY rows DESC`,
     },
     {
+      // On ClickHouse 18 the column is a number of nanoseconds.
       title: 'Market data of the last minutes: rows by minute',
-      sql: `SELECT toStartOfMinute(toDateTime(ingest_ts)) AS minute, count() AS rows, uniq(symbol) AS symbols
+      sql: `WITH toInt64(ingest_ts) AS ts, if(ts > 100000000000, intDiv(ts, 1000000000), ts) AS second
+SELECT toStartOfMinute(toDateTime(second, 'UTC')) AS minute, count() AS rows, uniq(symbol) AS symbols
 FROM ${db}.market_data GROUP BY minute ORDER BY minute DESC LIMIT 15`,
     },
     {
@@ -28,9 +30,10 @@ FROM ${db}.trades ORDER BY match_ts DESC LIMIT 20`,
     },
     {
       title: 'Fill quality: slippage against the decision price, basis points',
-      sql: `SELECT strategy_id, count() AS fills,
-  round(1e4 * sum(if(side_name = 'buy', 1, -1) * (toFloat64(price) - toFloat64(decision_price)) * toFloat64(qty))
-    / sum(toFloat64(decision_price) * toFloat64(qty)), 3) AS slippage_bps
+      sql: `WITH toFloat64(qty) AS q, toFloat64(decision_price) AS decided,
+  if(side_name = 'buy', 1, -1) AS sign
+SELECT strategy_id, count() AS fills,
+  round(1e4 * sum(sign * (toFloat64(price) - decided) * q) / sum(decided * q), 3) AS slippage_bps
 FROM ${db}.trades WHERE decision_price > 0 GROUP BY strategy_id ORDER BY fills DESC LIMIT 20`,
     },
     {

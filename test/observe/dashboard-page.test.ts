@@ -143,6 +143,9 @@ describe.skipIf(!hasChromium())('the page', () => {
       expect(await page.locator('#sql-error').textContent()).toMatch(/INTO OUTFILE/);
       await runSql(page, 'SELECT count() AS n FROM hft.orders');
       expect(await page.locator('#sql-result tbody').textContent()).toBe(String(stored));
+      // A page of another origin can send a POST, but not with this header.
+      const foreign = await fetch(`${url}/api/sql`, { method: 'POST', body: 'SELECT 1' });
+      expect(foreign.status).toBe(403);
       expect(problems).toEqual([]);
       await close();
     },

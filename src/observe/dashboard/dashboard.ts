@@ -39,6 +39,7 @@ export interface Dashboard {
 
 const LOOK_INTERVAL_MS = 1000;
 const HISTORY_POINTS = 600;
+const SENT_CHANGES = 100;
 const MAX_TAP_ROWS = 50;
 const DEFAULT_TAP_ROWS = 12;
 
@@ -74,11 +75,12 @@ export function createDashboard(options: DashboardOptions): Dashboard {
     ...pageRoutes(),
     'GET /api/live': (_, url) => {
       const sql = options.sql();
+      const health = options.health();
       return json({
         atMs: Date.now(),
         startedMs,
         identity: options.identity(),
-        health: options.health(),
+        health: { ...health, recent: health.recent.slice(-SENT_CHANGES) },
         notReady: options.notReady(),
         delivery: options.delivery(),
         sql: { enabled: sql !== null, questions: sql?.questions ?? [] },

@@ -1,6 +1,6 @@
 // What `GET /api/live` answers: the contract between the recorder and its page.
 
-/** Values by metric name, then by label values joined with '/', in the order of the sample; '' without labels. */
+/** Values by metric name, then by label values joined with '/' in the sample's order; '' without labels. */
 export type MetricValues = Record<string, Record<string, number>>;
 
 export interface Condition {

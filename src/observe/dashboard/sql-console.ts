@@ -1,5 +1,5 @@
-// SQL from the page: sent on to ClickHouse, which itself refuses every change (readonly=1 forbids writes, DDL,
-// table functions and settings within the statement) and bounds the time and the memory it takes.
+// SQL from the page: sent on to ClickHouse, which itself refuses every change (readonly=1 forbids writes,
+// DDL, table functions and settings within the statement) and bounds the time and the memory it takes.
 
 import type { Question, SqlAnswer } from './live.ts';
 
