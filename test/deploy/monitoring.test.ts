@@ -48,7 +48,7 @@ const rules = (
 function hasPromtool(): boolean {
   if (Bun.which('promtool') !== null) return true;
   process.stderr.write(
-    '\n*** promtool is not installed: the alert rules ARE NOT CHECKED. Install it: apt-get install prometheus\n\n',
+    '\n*** promtool is not installed: the alert rules ARE NOT CHECKED. Install prometheus\n\n',
   );
   return false;
 }

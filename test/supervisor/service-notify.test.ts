@@ -101,7 +101,7 @@ describe('service notifier', () => {
     silent.stopping(1);
   });
 
-  test('serve says ready when producers may connect, feeds the watchdog, and says that it stops', async () => {
+  test('serve says ready when producers may connect, feeds the watchdog, says that it stops', async () => {
     const name = join(home.path, 'n');
     await listen(name);
     const recorder = await startRecorderProcess(home.path, {
