@@ -66,7 +66,8 @@ export function beginSegment(
     fileSystem.rename(file.path, `${dir}/${name}`);
   } catch (cause) {
     file.close();
-    if (fileSystem.exists(file.path)) fileSystem.unlink(file.path);
+    // What cannot be removed now, the next attempt to make one removes.
+    if (fileSystem.exists(file.path)) succeeds(() => fileSystem.unlink(file.path));
     throw new WalWriteError(`segment ${name} cannot be begun`, cause);
   }
   return {

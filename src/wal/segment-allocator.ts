@@ -100,7 +100,7 @@ export class SegmentAllocator {
     const { fileSystem, dir, segmentSizeBytes } = this.#options;
     let file: FileHandle | null = null;
     try {
-      file = fileSystem.open(`${dir}/${PREPARING}`, 'create');
+      file = this.#create(PREPARING);
       for (let offset = 0; offset < segmentSizeBytes && !this.#closed; offset += CHUNK_SIZE_BYTES) {
         const chunk = ZEROS.subarray(0, Math.min(CHUNK_SIZE_BYTES, segmentSizeBytes - offset));
         await file.writeAsync(chunk, offset);
@@ -125,8 +125,7 @@ export class SegmentAllocator {
   }
 
   #makeNow(sizeBytes: number): FileHandle {
-    const { fileSystem, dir } = this.#options;
-    const file = fileSystem.open(`${dir}/${URGENT}`, 'create');
+    const file = this.#create(URGENT);
     try {
       for (let offset = 0; offset < sizeBytes; offset += CHUNK_SIZE_BYTES) {
         file.write(ZEROS.subarray(0, Math.min(CHUNK_SIZE_BYTES, sizeBytes - offset)), offset);
@@ -150,7 +149,15 @@ export class SegmentAllocator {
     this.#retry.unref();
   }
 
-  /** Gives the space of a half-made file back. What cannot be removed now, the next start removes. */
+  /** Makes a file; one of that name is what a failed attempt has left and could not remove. */
+  #create(name: string): FileHandle {
+    const { fileSystem, dir } = this.#options;
+    const path = `${dir}/${name}`;
+    if (fileSystem.exists(path)) fileSystem.unlink(path);
+    return fileSystem.open(path, 'create');
+  }
+
+  /** Gives the space of a half-made file back. What cannot be removed now, the next attempt removes. */
   #discard(file: FileHandle | null, name: string): void {
     const { fileSystem, dir } = this.#options;
     attempt(() => file?.close());

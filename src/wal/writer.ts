@@ -43,7 +43,7 @@ export class Wal {
   /** End of the last complete group, and whether blocks of the next one lie behind it. */
   #groupEnd: Border;
   #groupOpen = false;
-  /** The end of the open group could not be written: nothing is appended before it is. */
+  /** The last record's header may be torn by a failed write: nothing is appended before it is mended. */
   #endDue = false;
   /** Rows of a failed sync that have not been written again yet: nothing is appended before them. */
   #rescued: BlockAppend[] = [];
@@ -51,7 +51,6 @@ export class Wal {
   #timer: ReturnType<typeof setInterval> | null = null;
   #closed: WalClosedError | null = null;
 
-  /** Use `openWal`. */
   constructor(
     settings: WalSettings,
     state: RecoveredState,
@@ -121,7 +120,7 @@ export class Wal {
     if (this.#closed !== null) throw this.#closed;
     checkBlock(block, this.#settings.topics.length);
     this.#writeRescued();
-    if (this.#endDue) this.endGroup();
+    if (this.#endDue) this.#writeLastHeader(false);
     return this.#put(block);
   }
 
@@ -156,22 +155,23 @@ export class Wal {
     return lsn;
   }
 
-  /**
-   * Ends the group of the blocks appended with `endsGroup: false`, for who learns late which was the last;
-   * nothing happens when no group is open. Throws WalWriteError.
-   */
+  /** Ends the group of blocks appended with `endsGroup: false`, if one is open. Throws WalWriteError. */
   endGroup(): void {
     if (!this.#groupOpen || this.#lastRecord === null) return;
-    const { segment, offset, fields } = this.#lastRecord;
+    this.#writeLastHeader(true);
+    this.#groupOpen = false;
+    this.#groupEnd = this.#border();
+  }
+
+  #writeLastHeader(endsGroup: boolean): void {
+    const { segment, offset, fields } = this.#lastRecord!;
     const header = this.#stage(RECORD_HEADER_SIZE_BYTES);
-    const prevChecksum = encodeRecordHeader(header, { ...fields, endsGroup: true });
+    const prevChecksum = encodeRecordHeader(header, { ...fields, endsGroup });
     // Nothing follows the record and nothing of it is durable: torn here, it is mended or a torn tail.
     this.#endDue = true;
     this.#write(segment, header, offset);
     this.#endDue = false;
     this.#segments.prevChecksum = prevChecksum;
-    this.#groupOpen = false;
-    this.#groupEnd = this.#border();
   }
 
   /**
