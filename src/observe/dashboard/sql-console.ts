@@ -35,12 +35,15 @@ export function sqlParameters(): URLSearchParams {
   });
 }
 
-/** Runs one statement. The status is 200 also where ClickHouse refuses it: `error` then has its words. */
+/**
+ * Runs one statement. The status is 200 also where that fails: `error` says why, in ClickHouse's words where it
+ * has refused it. A browser would put any other status into its console as an error of the page.
+ */
 export async function answerSql(sqlConsole: SqlConsole | null, sql: string): Promise<Response> {
-  if (sqlConsole === null) return failure('ClickHouse is not configured here', 503);
-  if (sql.trim() === '') return failure('no statement', 400);
-  if (sql.length > MAX_SQL_CHARS) return failure(`longer than ${MAX_SQL_CHARS} characters`, 413);
-  if (running >= MAX_RUNNING) return failure('other statements are running; try again', 429);
+  if (sqlConsole === null) return failure('ClickHouse is not configured here');
+  if (sql.trim() === '') return failure('no statement');
+  if (sql.length > MAX_SQL_CHARS) return failure(`longer than ${MAX_SQL_CHARS} characters`);
+  if (running >= MAX_RUNNING) return failure('other statements are running; try again');
   running++;
   const startedMs = performance.now();
   try {
@@ -51,7 +54,7 @@ export async function answerSql(sqlConsole: SqlConsole | null, sql: string): Pro
     return Response.json(understood(text, truncated, (performance.now() - startedMs) / 1000));
   } catch (error) {
     const isSlow = error instanceof DOMException && error.name === 'TimeoutError';
-    return failure(isSlow ? 'ClickHouse did not answer in time' : 'ClickHouse cannot be reached', 502);
+    return failure(isSlow ? 'ClickHouse did not answer in time' : 'ClickHouse cannot be reached');
   } finally {
     running--;
   }
@@ -93,6 +96,6 @@ function understood(text: string, truncated: boolean, seconds: number): SqlAnswe
   return { text, truncated, seconds };
 }
 
-function failure(error: string, status: number): Response {
-  return Response.json({ error } satisfies SqlAnswer, { status });
+function failure(error: string): Response {
+  return Response.json({ error } satisfies SqlAnswer);
 }

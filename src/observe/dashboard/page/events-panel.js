@@ -32,17 +32,23 @@ const KINDS = {
  * @param {Live} live
  */
 export function showEvents(live) {
-  const rows = COUNTS.flatMap(([name, title, next]) =>
-    Object.entries(live.values[name] ?? {})
-      .filter(([, value]) => value > 0)
-      .map(([key, value]) => [key === '' ? title : `${title}: ${key}`, whole(value), next]),
-  );
+  const rows = COUNTS.flatMap(([name, title, next]) => {
+    const counts = Object.entries(live.values[name] ?? {}).filter(([, value]) => value > 0);
+    if (counts.length === 0) return [];
+    const total = counts.reduce((sum, [, value]) => sum + value, 0);
+    const which = counts.map(([key, value]) => (counts.length === 1 ? key : `${key} ${whole(value)}`));
+    return [[title, whole(total), which.join(', '), next]];
+  });
   const errors = byId('errors');
   setChildren(errors, JSON.stringify(rows), () => {
     if (rows.length === 0)
       return [make('p', { class: 'empty' }, 'None: no gap, no malformed frame, nothing refused or shed.')];
     const table = make('table', { 'aria-labelledby': 'errors-title' });
-    fillTable(table, [{ text: 'What' }, { text: 'Count', isNumber: true }, { text: 'Next' }], rows);
+    fillTable(
+      table,
+      [{ text: 'What' }, { text: 'Count', isNumber: true }, { text: 'Which' }, { text: 'Next' }],
+      rows,
+    );
     return [
       make(
         'div',
@@ -58,10 +64,11 @@ export function showEvents(live) {
       : changes.map(({ kind, atMs, to, added, condition }) => {
           const { tag, subject, message } = condition;
           const word = KINDS[/** @type {keyof typeof KINDS} */ (kind)] ?? kind;
+          const isOver = kind === 'cleared' || kind === 'acknowledged';
           const lost = added > 0 ? `, ${whole(added)} lost` : '';
           return make(
             'li',
-            { 'data-state': kind === 'cleared' || kind === 'acknowledged' ? 'healthy' : condition.state },
+            { 'data-state': isOver ? 'healthy' : condition.state },
             make(
               'time',
               { datetime: new Date(atMs).toISOString(), title: new Date(atMs).toISOString() },
@@ -71,7 +78,7 @@ export function showEvents(live) {
               'span',
               { class: 'change' },
               make('strong', {}, `${subject === '' ? tag : `${tag} ${subject}`} ${word}${lost}`),
-              ` → ${to.replace('_', ' ')}`,
+              isOver ? ` · now ${to.replace('_', ' ')}` : ` · ${condition.state.replace('_', ' ')}`,
             ),
             make('span', { class: 'hint' }, message),
           );
