@@ -5,6 +5,9 @@
 // - After an attempt whose outcome is unknown, and after a restart, the server is asked first, by provenance,
 //   what it has of the group. On a server with deduplication tokens the token guards against the attempt that
 //   is still on its way; on one without, nothing is sent while an earlier attempt still runs.
+// - A server that died between noting a token and committing its rows calls every later attempt a duplicate and
+//   has nothing (seen with 26.7, killed): so a success after an unknown outcome is checked, and a token that
+//   brought nothing is given up for another.
 // - A server that took only the beginning of a body (18.16 cannot tell a cut body from a short one) gets the
 //   rest.
 
@@ -25,6 +28,9 @@ import { insertSettings, type TablePlan } from './table-plan.ts';
 const PROVENANCE_BYTES = 64;
 /** Groups from this size on are few: a collection before each costs some milliseconds in a hundred or more. */
 const COLLECT_FROM_BYTES = 16 * 1024 * 1024;
+
+/** Rows that are not there after so many tokens went with the server's doing (a TTL, a mutation). */
+const MAX_SPENT_TOKENS = 3;
 
 export interface DeliveryContext {
   client: SinkClient;
@@ -67,17 +73,18 @@ export async function deliverGroup(
   const { deduplicationTokens } = context.plan.capabilities;
   let uncertain = startsUncertain;
   let refusals = 0;
+  let spentTokens = 0;
   let remainder: Remainder = { slices: group.slices, token };
   for (let attempt = 0; !signal.aborted; attempt++) {
     try {
-      if (uncertain) {
-        const found = await askServer(context, group);
-        if (found.rows === group.rowCount) return 'inserted';
-        remainder = remainderOf(group, token, found);
-      }
+      const found = uncertain ? await askServer(context, group) : null;
+      if (found?.rows === group.rowCount) return 'inserted';
+      if (found !== null) remainder = remainderOf(group, tokenAfter(token, spentTokens), found);
       await insert(context, group, remainder, format, attempt);
-      if (uncertain && deduplicationTokens) await refuseCutShort(context, group);
-      return 'inserted';
+      if (found === null || !deduplicationTokens) return 'inserted';
+      if ((await hasGained(context, group, found)) || spentTokens === MAX_SPENT_TOKENS) return 'inserted';
+      spentTokens++;
+      throw new ServerError('unknown', null, 'the server knows the token of the group, but has not its rows');
     } catch (thrown) {
       if (!(thrown instanceof ServerError)) throw thrown;
       const error = classifyFailure(thrown);
@@ -102,7 +109,7 @@ export async function deliverGroup(
 /** What the server has of the group, once no attempt is on its way that only tokens could guard against. */
 async function askServer({ client, plan }: DeliveryContext, group: InsertGroup): Promise<Located> {
   if (!plan.capabilities.deduplicationTokens && (await isStillRunning(client, group))) {
-    throw new ServerError('unknown', null, 'an earlier attempt at the group still runs on the server');
+    throw stillRunning();
   }
   return await locateGroup(client, plan, group);
 }
@@ -117,14 +124,36 @@ function remainderOf(group: InsertGroup, token: string, found: Located): Remaind
   return { slices, token: `${token}:after-${found.lastLsn}` };
 }
 
-/** Throws when an earlier, cut-off attempt took the token with only the beginning of the rows. */
-async function refuseCutShort({ client, plan }: DeliveryContext, group: InsertGroup): Promise<void> {
-  const found = await locateGroup(client, plan, group);
-  if (found.rows === 0 || found.rows === group.rowCount) return;
+/**
+ * Whether an insert that succeeded after an unknown outcome has brought rows; `before` is what was there. Throws
+ * while an earlier attempt still runs, and when one that was cut off took the token with only the beginning.
+ */
+async function hasGained(
+  { client, plan }: DeliveryContext,
+  group: InsertGroup,
+  before: Located,
+): Promise<boolean> {
+  let found = await locateGroup(client, plan, group);
+  if (found.rows === before.rows) {
+    // The token may be taken by an attempt that is about to commit: its rows are there when it has ended.
+    if (await isStillRunning(client, group)) throw stillRunning();
+    found = await locateGroup(client, plan, group);
+    if (found.rows === before.rows) return false;
+  }
+  if (found.rows === group.rowCount) return true;
   // Rows that are missing elsewhere are the server's doing (a TTL, a mutation): nothing that an insert can
   // mend.
-  if (rowsOf(slicesAfter(group.slices, found.lastLsn)) + found.rows !== group.rowCount) return;
+  if (rowsOf(slicesAfter(group.slices, found.lastLsn)) + found.rows !== group.rowCount) return true;
   throw new ServerError('unknown', null, `the server has only the first ${found.rows} rows of the group`);
+}
+
+/** The group's token, or, after some that brought nothing, another that is the same after every restart. */
+function tokenAfter(token: string, spentTokens: number): string {
+  return spentTokens === 0 ? token : `${token}:again-${spentTokens}`;
+}
+
+function stillRunning(): ServerError {
+  return new ServerError('unknown', null, 'an earlier attempt at the group still runs on the server');
 }
 
 function encodeRemainder(

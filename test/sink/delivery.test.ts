@@ -31,6 +31,8 @@ const FATES = [
   'lost_after',
   'late',
   'cut',
+  'died_between',
+  'committing',
 ] as const;
 type Fate = (typeof FATES)[number];
 
@@ -54,6 +56,8 @@ class ModelServer implements SinkClient {
   readonly #withTokens: boolean;
   /** Inserts that the client has given up and the server has not. */
   #running: { rows: bigint[]; token: string | undefined }[] = [];
+  /** Inserts whose token is noted and whose rows are not yet there. */
+  #committing: bigint[][] = [];
   fates: Fate[] = [];
   bodies = new Map<string, string>();
   serverChanges = 0;
@@ -99,6 +103,16 @@ class ModelServer implements SinkClient {
       case 'late':
         this.#running.push({ rows, token });
         break;
+      case 'died_between':
+        // Killed after it noted the token and before it committed the rows.
+        if (this.#withTokens && rows.length > 0) this.#tokens.add(token!);
+        break;
+      case 'committing':
+        if (this.#withTokens && rows.length > 0 && !this.#tokens.has(token!)) {
+          this.#tokens.add(token!);
+          this.#committing.push(rows);
+        } else this.#running.push({ rows, token });
+        break;
       case 'cut':
         // A server that takes a cut body for a short one.
         this.#store(rows.slice(0, Math.floor(rows.length / 2)), token);
@@ -109,8 +123,10 @@ class ModelServer implements SinkClient {
 
   async query<T>(sql: string): Promise<T[]> {
     if (sql.includes('system.processes')) {
-      const answer = [{ running: String(this.#running.length) }];
+      const answer = [{ running: String(this.#running.length + this.#committing.length) }];
       this.#finishRunning();
+      this.stored.push(...this.#committing.flat());
+      this.#committing = [];
       return answer as T[];
     }
     const match = /wal_lsn BETWEEN (\d+) AND (\d+)/.exec(sql)!;
