@@ -99,7 +99,8 @@ export async function runOutage(options: OutageOptions): Promise<OutageResult> {
 
 /** Waits until the server has at least so many rows of the engine. */
 async function delivered(url: string, database: string, rows: number): Promise<void> {
-  const body = `SELECT sum(rows) FROM system.parts WHERE database = '${database}' AND active FORMAT TabSeparated`;
+  const body =
+    `SELECT sum(rows) FROM system.parts WHERE database = '${database}' AND active ` + 'FORMAT TabSeparated';
   const count = async () =>
     Number(await (await fetch(url, { method: 'POST', body, keepalive: false })).text());
   await until(async () => (await count()) >= rows, 'not all rows were delivered', DELIVERY_TIMEOUT_MS);

@@ -1,8 +1,8 @@
-// A TCP proxy before an HTTP server that breaks requests at a chosen point: before, inside and after the body,
-// before and inside the answer; or hangs, delays, answers 500 itself, or is not there at all.
+// A TCP proxy before an HTTP server that breaks requests at a chosen point: before, inside and after the
+// body, before and inside the answer; or hangs, delays, answers 500 itself, or is not there at all.
 //
-// A request is held until it is complete, so that the point of the break is exact. A connection to the server
-// belongs to one connection of a client: what the proxy cuts, the server sees cut too, except with
+// A request is held until it is complete, so that the point of the break is exact. A connection to the
+// server belongs to one connection of a client: what the proxy cuts, the server sees cut too, except with
 // `cut_after_body`, where the server goes on with a client that is gone.
 
 import { createServer, connect as dial, type Server, type Socket } from 'node:net';

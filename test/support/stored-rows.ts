@@ -166,7 +166,7 @@ function expect(session: ExpectedSession): Session {
   return { ...session, hashes, seen: new Uint8Array(session.rows + 1) };
 }
 
-/** Compares the tables of `database` at the server with what the sessions sent. Throws Error of the server. */
+/** Compares the tables of `database` with what the sessions sent. Throws Error with the server's words. */
 export async function compareStored(
   url: string,
   database: string,
