@@ -26,4 +26,25 @@ export const accessSettings = {
     text,
     'file with the password at ClickHouse',
   ),
+  clickhouseCaFile: setting(
+    'HFT_CLICKHOUSE_CA_FILE',
+    'FILE',
+    '',
+    text,
+    'PEM file of the CA that https servers must have a certificate of; empty: those of the system',
+  ),
+  clickhouseCertFile: setting(
+    'HFT_CLICKHOUSE_CERT_FILE',
+    'FILE',
+    '',
+    text,
+    'PEM file of the certificate that the recorder shows ClickHouse',
+  ),
+  clickhouseKeyFile: setting(
+    'HFT_CLICKHOUSE_KEY_FILE',
+    'FILE',
+    '',
+    text,
+    'PEM file of the key of that certificate',
+  ),
 } as const;

@@ -6,6 +6,7 @@ import { topics } from '../schema/registry.ts';
 import { probeCapabilities } from '../sink/capabilities.ts';
 import { connectClickHouse, type SinkClient } from '../sink/clickhouse-client.ts';
 import { compareTable, readTable, TableMismatchError } from '../sink/compare-table.ts';
+import { clickhouseAddress } from '../supervisor/clickhouse-address.ts';
 import { type Finding, ok, shellWord, warning, wrong } from './doctor-finding.ts';
 
 /** The server's clock is asked for seconds, which every version has. */
@@ -19,19 +20,16 @@ export async function checkClickhouse(config: Config, urls: readonly string[]): 
   }
   const found: Finding[] = [];
   for (const url of urls) {
-    const client = connectClickHouse({
-      urls: [url],
-      user: config.clickhouseUser,
-      password: config.clickhousePassword,
-      timeoutMs: Math.min(TIMEOUT_MS, config.clickhouseTimeoutMs),
-    });
+    let client: SinkClient | null = null;
     try {
+      const address = clickhouseAddress(config, [url]);
+      client = connectClickHouse({ ...address, timeoutMs: Math.min(TIMEOUT_MS, address.timeoutMs) });
       found.push(...(await checkServer(config, url, client)));
     } catch (error) {
       const command = `curl -sS ${shellWord(`${url}/ping`)}`;
       found.push(wrong('clickhouse', `${url}: ${describeError(error)}`, command));
     } finally {
-      await client.close();
+      await client?.close();
     }
   }
   return found;

@@ -18,10 +18,13 @@ const TMPFS = 0x0102_1994;
 
 const statOf = (path: string): Stats | null => statSync(path, { throwIfNoEntry: false }) ?? null;
 
+/** Certificates are for everybody; their key, passwords and tokens are not. */
+const isSecretFile = (env: string) => env.endsWith('_FILE') && !/_(?:CA|CERT)_FILE$/.test(env);
+
 /** Unknown variables, and secrets that others can read. */
 export function checkConfig(config: Config, env: Record<string, string | undefined>): Finding[] {
   const found = unknownVariables(env).map((text) => warning('config', text, 'recorder config'));
-  for (const name of settingNames.filter((candidate) => settings[candidate].env.endsWith('_FILE'))) {
+  for (const name of settingNames.filter((candidate) => isSecretFile(settings[candidate].env))) {
     const path = config[name];
     if (typeof path !== 'string' || path === '') continue;
     const mode = statOf(path)?.mode ?? 0;

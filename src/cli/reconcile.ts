@@ -9,6 +9,7 @@ import { realFileSystem } from '../io/real-file-system.ts';
 import type { SettingName } from '../settings.ts';
 import { connectClickHouse } from '../sink/clickhouse-client.ts';
 import { ServerError } from '../sink/server-error.ts';
+import { clickhouseAddress } from '../supervisor/clickhouse-address.ts';
 import type { LsnRange } from '../supervisor/lsn-difference.ts';
 import { type ReconcileReport, reconcile, type TopicReport } from '../supervisor/reconcile.ts';
 import { readStatus, recorderState } from '../supervisor/status-file.ts';
@@ -24,6 +25,9 @@ const SETTINGS: readonly SettingName[] = [
   'clickhouseUser',
   'clickhousePassword',
   'clickhousePasswordFile',
+  'clickhouseCaFile',
+  'clickhouseCertFile',
+  'clickhouseKeyFile',
   'clickhouseDatabase',
   'clickhouseTimeoutMs',
 ];
@@ -46,15 +50,7 @@ export function serversOf(config: Config): string[] {
 
 /** Reconciles until everything matches, nothing more can arrive, or the time is over. */
 async function settle(config: Config, urls: readonly string[], waitMs: number): Promise<ReconcileReport> {
-  const client =
-    urls.length === 0
-      ? null
-      : connectClickHouse({
-          urls,
-          user: config.clickhouseUser,
-          password: config.clickhousePassword,
-          timeoutMs: config.clickhouseTimeoutMs,
-        });
+  const client = urls.length === 0 ? null : connectClickHouse(clickhouseAddress(config, urls));
   const { walDir, clickhouseDatabase: database } = config;
   const deadline = performance.now() + waitMs;
   try {

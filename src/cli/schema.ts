@@ -8,6 +8,7 @@ import { topicByName, topics } from '../schema/registry.ts';
 import { type Capabilities, CLICKHOUSE_18_16, MODERN, probeCapabilities } from '../sink/capabilities.ts';
 import { connectClickHouse } from '../sink/clickhouse-client.ts';
 import { createDatabase, createTable } from '../sink/ddl.ts';
+import { clickhouseAddress } from '../supervisor/clickhouse-address.ts';
 import { addSettingFlags, configOf, printLine, reportFailure, toJson } from './options.ts';
 
 interface DdlOptions {
@@ -36,12 +37,7 @@ async function capabilitiesOf(server: string, config: Config): Promise<Capabilit
       `--server=${server}: expected modern, 18.16 or an address like http://localhost:8123`,
     ]);
   }
-  const client = connectClickHouse({
-    urls: [server],
-    user: config.clickhouseUser,
-    password: config.clickhousePassword,
-    timeoutMs: config.clickhouseTimeoutMs,
-  });
+  const client = connectClickHouse(clickhouseAddress(config, [server]));
   try {
     return await probeCapabilities(client);
   } catch (cause) {
@@ -82,6 +78,9 @@ export function registerSchema(program: Command): void {
     'clickhouseUser',
     'clickhousePassword',
     'clickhousePasswordFile',
+    'clickhouseCaFile',
+    'clickhouseCertFile',
+    'clickhouseKeyFile',
     'clickhouseTimeoutMs',
   ]);
   command.action(async (options: DdlOptions) => {

@@ -2,12 +2,13 @@
 
 import type { Command } from 'commander';
 import { type EmbeddedServer, startEmbedded } from '../clickhouse/child.ts';
-import { type Config, clickhouseUrls } from '../config.ts';
+import type { Config } from '../config.ts';
 import { RecorderError } from '../errors.ts';
 import { realFileSystem } from '../io/real-file-system.ts';
 import type { SettingName } from '../settings.ts';
 import { probeCapabilities } from '../sink/capabilities.ts';
 import { connectClickHouse } from '../sink/clickhouse-client.ts';
+import { clickhouseAddress } from '../supervisor/clickhouse-address.ts';
 import { type ReplayCounts, type ReplayOptions, replayTopic, topicsOf } from '../supervisor/replay.ts';
 import { type ReplayedLetter, replayDeadLetters } from '../supervisor/replay-dead-letters.ts';
 import { acquireLock } from '../wal/lock.ts';
@@ -48,12 +49,9 @@ async function withServer(
   let embedded: EmbeddedServer | null = null;
   try {
     if (flags.embedded === true) embedded = await startEmbedded({ path: config.embeddedPath });
-    const client = connectClickHouse({
-      urls: embedded === null ? clickhouseUrls(config) : [embedded.url],
-      user: config.clickhouseUser,
-      password: config.clickhousePassword,
-      timeoutMs: config.clickhouseTimeoutMs,
-    });
+    const client = connectClickHouse(
+      embedded === null ? clickhouseAddress(config) : clickhouseAddress(config, [embedded.url]),
+    );
     try {
       await action({
         fileSystem: realFileSystem,

@@ -20,6 +20,16 @@ export interface ClickHouseAddress {
   password: string;
   /** Time without any traffic after which a request is given up. */
   timeoutMs: number;
+  /** For https; absent or null: the certificates that the runtime trusts. */
+  tls?: ClickHouseTls | null;
+}
+
+/** Certificates as PEM texts. */
+export interface ClickHouseTls {
+  /** Whom the server's certificate must come from. */
+  caCert: string;
+  /** Who this recorder is; null where the server does not ask. */
+  client: { cert: string; key: string } | null;
 }
 
 /** What most of the program needs of ClickHouse. All methods throw ServerError. */
@@ -105,10 +115,19 @@ function openClient(url: string, address: ClickHouseAddress) {
     application: 'recorder',
     compression: { request: false, response: false },
     keep_alive: { enabled: true, idle_socket_ttl: IDLE_SOCKET_TTL_MS, eagerly_destroy_stale_sockets: true },
+    ...tlsOptions(address.tls ?? null),
     // Failures are thrown and reported once, by the caller that knows what they mean.
     log: { level: ClickHouseLogLevel.OFF },
     clickhouse_settings: { output_format_json_quote_64bit_integers: 1 },
   });
+}
+
+function tlsOptions(tls: ClickHouseTls | null) {
+  if (tls === null) return {};
+  const caCert = Buffer.from(tls.caCert);
+  if (tls.client === null) return { tls: { ca_cert: caCert } };
+  const { cert, key } = tls.client;
+  return { tls: { ca_cert: caCert, cert: Buffer.from(cert), key: Buffer.from(key) } };
 }
 
 async function guarded<T>(action: () => Promise<T>): Promise<T> {

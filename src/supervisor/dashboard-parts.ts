@@ -6,6 +6,7 @@ import type { DashboardOptions } from '../observe/dashboard/dashboard.ts';
 import type { Identity } from '../observe/dashboard/live.ts';
 import type { SqlConsole } from '../observe/dashboard/sql-console.ts';
 import { topicByName, topics } from '../schema/registry.ts';
+import { clickhouseTls } from './clickhouse-address.ts';
 import type { NewestRows } from './newest-rows.ts';
 import { cannedQuestions } from './questions.ts';
 import type { RecorderParts } from './recorder.ts';
@@ -55,6 +56,9 @@ function createSqlConsole(config: Config): SqlConsole {
     'x-clickhouse-user': config.clickhouseUser,
     ...(config.clickhousePassword === '' ? {} : { 'x-clickhouse-key': config.clickhousePassword }),
   };
+  const certificates = clickhouseTls(config);
+  const tls =
+    certificates === null ? {} : { tls: { ca: certificates.caCert, ...(certificates.client ?? {}) } };
   return {
     questions: cannedQuestions(config.clickhouseDatabase),
     async send(sql, parameters, signal) {
@@ -62,7 +66,7 @@ function createSqlConsole(config: Config): SqlConsole {
       for (const url of clickhouseUrls(config)) {
         try {
           // Idle connections are not kept: ClickHouse 18 closes them after 3 s.
-          const init = { method: 'POST', body: sql, headers, signal, keepalive: false } as const;
+          const init = { method: 'POST', body: sql, headers, signal, keepalive: false, ...tls } as const;
           return await fetch(`${url}/?${parameters}`, init);
         } catch (error) {
           if (signal.aborted) throw error;

@@ -1,16 +1,12 @@
-import { type Config, clickhouseUrls } from '../config.ts';
+import type { Config } from '../config.ts';
 import type { FlusherConfig } from '../sink/flusher-types.ts';
+import { clickhouseAddress } from './clickhouse-address.ts';
 
 /** What the flusher needs of the configuration. */
 export function flusherConfig(config: Config): FlusherConfig {
   return {
     walDir: config.walDir,
-    clickhouse: {
-      urls: clickhouseUrls(config),
-      user: config.clickhouseUser,
-      password: config.clickhousePassword,
-      timeoutMs: config.clickhouseTimeoutMs,
-    },
+    clickhouse: clickhouseAddress(config),
     database: config.clickhouseDatabase,
     format: config.clickhouseFormat,
     flushRows: config.flushRows,
