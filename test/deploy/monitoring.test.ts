@@ -4,7 +4,6 @@ import { describe, expect, test } from 'bun:test';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { unknownVariables } from '../../src/config.ts';
-import { HealthCauses } from '../../src/supervisor/health-causes.ts';
 
 const root = join(import.meta.dir, '../..');
 const read = (path: string) => readFileSync(join(root, path), 'utf8');
@@ -101,18 +100,11 @@ describe('alert rules', () => {
   });
 
   test('every condition of the health has a paragraph', () => {
-    const causes = new HealthCauses('/wal', 'http://localhost:8123') as unknown as Record<
-      string,
-      (...args: unknown[]) => { tag: string }
-    >;
-    const methods = Object.getOwnPropertyNames(HealthCauses.prototype).filter(
-      (name) => name !== 'constructor',
+    const tags = [...read('src/supervisor/health-causes.ts').matchAll(/\btag: '(\w+)'/g)].map(
+      ([, tag]) => tag!,
     );
-    expect(methods.length).toBeGreaterThan(10);
-    for (const method of methods) {
-      const { tag } = causes[method]!('memory', 'memory');
-      expect(operations).toMatch(new RegExp(`^### ${tag}\\b`, 'm'));
-    }
+    expect(tags.length).toBeGreaterThan(10);
+    for (const tag of tags) expect(operations).toMatch(new RegExp(`^### ${tag}\\b`, 'm'));
   });
 });
 
