@@ -4,7 +4,6 @@
 
 import type { Flusher } from '../../src/sink/flusher.ts';
 import type { FlusherEvent } from '../../src/sink/flusher-types.ts';
-import { WalClosedError } from '../../src/wal/errors.ts';
 import type { SyncPolicy } from '../../src/wal/settings.ts';
 import { verifyWal } from '../../src/wal/verify.ts';
 import { MemoryFileSystem, type Operation } from '../support/memory-file-system.ts';
@@ -49,6 +48,8 @@ export class History {
   #flusher: Flusher | null = null;
   #flusherFailed = false;
   #failure: Error | null = null;
+  #lives = 0;
+  #loaderLives = 0;
 
   constructor(seed: number, options: HistoryOptions = {}) {
     const random = seededRandom('history', seed);
@@ -68,14 +69,6 @@ export class History {
   /** Runs it all. Throws what went wrong. */
   async run(): Promise<void> {
     this.#time.install();
-    // An error that nobody handles ends the process that it happens in.
-    const unhandled = (error: unknown) => {
-      this.#trace(`unhandled: ${error instanceof Error ? error.stack : show(error)}`);
-      if (!this.#diskFailed && !this.#diskFailedFlusher) this.#fail(error);
-      if (this.#time.owner === 'loader') this.#killFlusher();
-      else this.#killRecorder();
-    };
-    process.on('unhandledRejection', unhandled);
     try {
       const steps = this.#random.int(8, MAX_STEPS);
       for (let step = 0; step < steps; step++) {
@@ -87,7 +80,6 @@ export class History {
       this.#oracle.finish(this.#disk);
       if (this.#random.int(0, 3) === 0) this.#verify();
     } finally {
-      process.off('unhandledRejection', unhandled);
       this.#time.uninstall();
     }
   }
@@ -99,7 +91,7 @@ export class History {
     if (action < 38) await this.#send();
     else if (action < 56) await this.#advance(random.int(0, 6));
     else if (action < 70) await this.#advance(random.int(20, 90));
-    else if (action < 74) await this.#disconnect();
+    else if (action < 73) await this.#disconnect();
     else if (action < 80) await this.#retain();
     else if (action < 84) this.#changeDisk();
     else if (action < 88) this.#changeWeather();
@@ -116,7 +108,7 @@ export class History {
     this.#trace(`${producer.source} has ${producer.frames.length} frames`);
     const recorder = this.#recorder;
     if (recorder === null) return;
-    await this.#time.run('recorder', () =>
+    await this.#time.run(this.#owner, () =>
       this.#guarded(() => {
         if (producer.connection === null) producer.connect(recorder.shared);
         producer.send(false);
@@ -131,18 +123,21 @@ export class History {
 
   async #disconnect(): Promise<void> {
     const producer = this.#random.pick(this.#producers);
-    await this.#time.run('recorder', () => producer.disconnect(this.#recorder !== null));
+    await this.#time.run(this.#owner, () => producer.disconnect(this.#recorder !== null));
   }
 
   async #retain(): Promise<void> {
     const recorder = this.#recorder;
     if (recorder === null) return;
     const seen = (result: unknown) => this.#trace(`retention: ${JSON.stringify(result)}`);
-    await this.#time.run('recorder', () => {
+    await this.#time.run(this.#owner, () => {
       recorder.retention.run().then(seen, (error: unknown) => {
         if (!this.#diskFailed) this.#fail(error);
       });
     });
+    if (this.#random.int(0, 5) > 0) return;
+    await this.#advance(this.#random.int(0, 12));
+    this.#powerLoss();
   }
 
   #changeDisk(): void {
@@ -166,7 +161,7 @@ export class History {
       this.#killRecorder();
     };
     try {
-      this.#recorder = await this.#time.until('recorder', () =>
+      this.#recorder = await this.#time.until(this.#owner, () =>
         openRecorder(this.#disk, this.#walSync, this.#producers, this.#seams, ended),
       );
     } catch (error) {
@@ -175,6 +170,8 @@ export class History {
       this.#forgetRecorder();
       return false;
     }
+    const { nextLsn, recovery } = this.#recorder.path.wal;
+    this.#trace(`recovered up to LSN ${nextLsn}: ${show(recovery.findings)}`);
     if (this.#flusher === null) await this.#startFlusher();
     return true;
   }
@@ -204,8 +201,12 @@ export class History {
     if (!isDisk && !this.#oracle.mayForget) this.#fail(event);
   }
 
+  get #owner(): string {
+    return `recorder ${this.#lives}`;
+  }
+
   get #flusherOwner(): string {
-    return this.#isLoader ? 'loader' : 'recorder';
+    return this.#isLoader ? `loader ${this.#loaderLives}` : this.#owner;
   }
 
   #killRecorder(): void {
@@ -214,7 +215,8 @@ export class History {
   }
 
   #forgetRecorder(): void {
-    this.#time.kill('recorder');
+    this.#time.kill(this.#owner);
+    this.#lives++;
     this.#recorder = null;
     for (const producer of this.#producers) producer.disconnect(false);
     if (!this.#isLoader) this.#flusher = null;
@@ -229,14 +231,20 @@ export class History {
     this.#disk.fault = fault;
   }
 
+  #endLoader(): void {
+    if (!this.#isLoader) return;
+    this.#time.kill(this.#flusherOwner);
+    this.#loaderLives++;
+    this.#flusher = null;
+  }
+
   #killFlusher(): void {
     if (!this.#isLoader) {
       this.#killRecorder();
       return;
     }
     this.#trace('the loader is killed');
-    this.#time.kill('loader');
-    this.#flusher = null;
+    this.#endLoader();
     this.#unlock(`${DIR}/flusher/lock`);
   }
 
@@ -265,7 +273,7 @@ export class History {
         if (!this.#diskFailed) throw error;
       }
     };
-    await this.#unlessEnded(this.#time.until('recorder', stop));
+    await this.#unlessEnded(this.#time.until(this.#owner, stop));
     this.#forgetRecorder();
   }
 
@@ -280,8 +288,7 @@ export class History {
 
   #powerLoss(): void {
     this.#trace('the power fails');
-    this.#time.kill('loader');
-    this.#flusher = null;
+    this.#endLoader();
     if (this.#walSync !== 'group') {
       this.#oracle.mayForget = true;
       for (const producer of this.#producers) producer.mayForget = true;
@@ -342,13 +349,13 @@ export class History {
     const flusher = this.#flusher!;
     const { complete, left } = await this.#time.until(this.#flusherOwner, () => flusher.drain(HEALING_MS));
     if (!complete && !this.#oracle.mayForget) throw new Error(`not delivered: ${show(left)}`);
-    await this.#time.until('recorder', () => this.#recorder!.path.close());
+    await this.#time.until(this.#owner, () => this.#recorder!.path.close());
   }
 
   async #isAllAcked(): Promise<boolean> {
     if (this.#recorder === null) await this.#start();
     const recorder = this.#recorder!;
-    await this.#time.run('recorder', () =>
+    await this.#time.run(this.#owner, () =>
       this.#guarded(() => {
         for (const producer of this.#producers) {
           if (producer.connection === null) producer.connect(recorder.shared);
@@ -368,9 +375,7 @@ export class History {
     try {
       action();
     } catch (error) {
-      // Nobody catches it: the process ends.
-      if (error instanceof WalClosedError && this.#diskFailed) this.#killRecorder();
-      else this.#fail(error);
+      this.#fail(error);
     }
   }
 

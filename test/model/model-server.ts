@@ -19,7 +19,6 @@ export interface StoredRow {
 
 /** Inserts that a table remembers; more than can be under way at once. */
 const WINDOW = 100;
-const OWNER = 'server';
 
 interface Running {
   queryId: string;
@@ -41,6 +40,7 @@ export class ModelServer {
   readonly #time: VirtualTime;
   readonly #tables: Map<string, Table>;
   readonly #running = new Set<Running>();
+  #lives = 0;
 
   constructor(topics: readonly TopicModel[], hasTokens: boolean, time: VirtualTime, random: SeededRandom) {
     this.hasTokens = hasTokens;
@@ -51,9 +51,14 @@ export class ModelServer {
     );
   }
 
+  get #owner(): string {
+    return `server ${this.#lives}`;
+  }
+
   /** Inserts that run are gone; what is stored stays. */
   kill(): void {
-    this.#time.kill(OWNER);
+    this.#time.kill(this.#owner);
+    this.#lives++;
     this.#running.clear();
     this.weather = 'down';
   }
@@ -121,7 +126,7 @@ export class ModelServer {
   #later(table: Table, rows: Record<string, Cell>[], token: string | null, queryId: string): void {
     const running = { queryId };
     this.#running.add(running);
-    this.#time.later(OWNER, this.#random.int(1, 200), () => {
+    this.#time.later(this.#owner, this.#random.int(1, 200), () => {
       this.#running.delete(running);
       this.#store(table, rows, token);
     });

@@ -11,8 +11,8 @@ import type { FlusherConfig, FlusherEvent } from '../../src/sink/flusher-types.t
 import type { IngestObserver } from '../../src/supervisor/ingest-observer.ts';
 import { type IngestPath, openIngestPath } from '../../src/supervisor/ingest-path.ts';
 import { Retention, type RetentionOptions } from '../../src/supervisor/retention.ts';
-import { WalClosedError } from '../../src/wal/errors.ts';
-import type { SyncPolicy } from '../../src/wal/settings.ts';
+import { WalClosedError, WalFullError, WalWriteError } from '../../src/wal/errors.ts';
+import type { BlockAppend, SyncPolicy } from '../../src/wal/settings.ts';
 import type { SeededRandom } from '../support/random.ts';
 import { type ModelProducer, sharedOf } from './model-producer.ts';
 import { extractorOf, modelTopics } from './topics.ts';
@@ -94,17 +94,38 @@ export async function openRecorder(
   return { path, shared, retention };
 }
 
-/** A WAL that cannot go on ends the process with an unhandled error: here nothing more happens in it. */
+/**
+ * A WAL that cannot go on ends the process with an error that nobody handles; here nothing more happens in
+ * it. What is thrown instead lets its caller wait for a time that never comes.
+ */
 function endOnClosedWal({ wal }: IngestPath, ended: () => void): void {
-  const sync = () => wal.constructor.prototype.sync.call(wal) as Promise<{ durableLsn: bigint }>;
-  Object.defineProperty(wal, 'sync', {
-    configurable: true,
-    value: async () => {
+  const end = (error: unknown): void => {
+    if (!(error instanceof WalClosedError)) throw error;
+    ended();
+  };
+  const [append, endGroup, sync] = [wal.append.bind(wal), wal.endGroup.bind(wal), wal.sync.bind(wal)];
+  Object.assign(wal, {
+    append: (block: BlockAppend) => {
+      try {
+        return append(block);
+      } catch (error) {
+        end(error);
+        throw new WalFullError('the process has ended', error);
+      }
+    },
+    endGroup: () => {
+      try {
+        endGroup();
+      } catch (error) {
+        end(error);
+        throw new WalWriteError('the process has ended', error);
+      }
+    },
+    sync: async () => {
       try {
         return await sync();
       } catch (error) {
-        if (!(error instanceof WalClosedError)) throw error;
-        ended();
+        end(error);
         return await new Promise<never>(() => {});
       }
     },

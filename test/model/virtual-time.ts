@@ -3,7 +3,8 @@
 //
 // Every timer belongs to a process of the model. What a process does begins with a call or a timer and ends
 // with the promises that follow from it at once; both are run to their end before any other process gets its
-// turn. So a process is killed by forgetting its timers: nothing of it ever runs again.
+// turn. So a process is killed by forgetting its timers: nothing of it ever runs again. Each life of a
+// process has a name of its own.
 
 type Callback = (...args: unknown[]) => void;
 
@@ -39,8 +40,7 @@ export class VirtualTime {
   nowMs = 0;
   #timers = new Set<Timer>();
   #orders = 0;
-  /** How often a process was killed. */
-  #killed = new Map<string, number>();
+  readonly #killed = new Set<string>();
   /** The process that runs now. */
   owner = 'nobody';
 
@@ -79,7 +79,7 @@ export class VirtualTime {
 
   /** Forgets all timers of a process. */
   kill(owner: string): void {
-    this.#killed.set(owner, this.#killCount(owner) + 1);
+    this.#killed.add(owner);
     for (const timer of this.#timers) if (timer.owner === owner) this.#timers.delete(timer);
   }
 
@@ -108,7 +108,6 @@ export class VirtualTime {
    */
   async until<T>(owner: string, action: () => Promise<T>, limitMs = 60_000): Promise<T> {
     const deadlineMs = this.nowMs + limitMs;
-    const kills = this.#killCount(owner);
     let outcome: { value: T } | { error: unknown } | null = null;
     await this.run(owner, () => {
       action().then(
@@ -121,7 +120,7 @@ export class VirtualTime {
       );
     });
     while (outcome === null) {
-      if (this.#killCount(owner) !== kills) throw new EndedError(`${owner} ended`);
+      if (this.#killed.has(owner)) throw new EndedError(`${owner} ended`);
       const timer = this.#next();
       if (timer === null) throw new Error(`${owner} waits for nothing`);
       if (timer.atMs > deadlineMs) throw new Error(`${owner} is not done after ${limitMs} ms`);
@@ -130,10 +129,6 @@ export class VirtualTime {
     const settled = outcome as { value: T } | { error: unknown };
     if ('error' in settled) throw settled.error;
     return settled.value;
-  }
-
-  #killCount(owner: string): number {
-    return this.#killed.get(owner) ?? 0;
   }
 
   async #fire(timer: Timer): Promise<void> {
@@ -168,7 +163,7 @@ export class VirtualTime {
       unref: () => timer,
       hasRef: () => true,
     };
-    this.#timers.add(timer);
+    if (!this.#killed.has(owner)) this.#timers.add(timer);
     return timer;
   }
 }
