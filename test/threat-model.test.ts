@@ -83,6 +83,36 @@ test('no producer takes the name of the recorder', async () => {
   }
 }, 60_000);
 
+test('a recorder with a list of users records nobody else', async () => {
+  const place = temporaryHome();
+  const uid = process.getuid!();
+  try {
+    for (const [uids, code] of [
+      [`${uid + 1}`, 1],
+      [`${uid + 1}, ${uid}`, 0],
+    ] as const) {
+      const env = {
+        HFT_DISABLE_CLICKHOUSE: '1',
+        HFT_RECORDER_SOCKET_UIDS: uids,
+        HFT_RECORDER_SOCKET_MODE: '0666',
+        HFT_RECORDER_SOCKET_OWNER: `${uid}`,
+      };
+      const recorder = await startRecorderProcess(place.path, { env });
+      const fed = await run(['feed', 'sim', '--rows', '100', '--socket', recorder.socket]);
+      expect(fed.code).toBe(code);
+      if (code === 1) {
+        expect(fed.errors).toContain('this user may not send');
+        await recorder.logged(new RegExp(`connection refused: user ${uid} `));
+      }
+      await recorder.end('SIGTERM');
+    }
+    const { json } = await run(['wal', 'ls', join(place.path, 'wal'), '--json']);
+    expect(json['rows']).toBe(100);
+  } finally {
+    place[Symbol.dispose]();
+  }
+}, 60_000);
+
 test('a row full of SQL, markup and escape sequences is stored as it is', async () => {
   const place = temporaryHome();
   const evil = "'); DROP TABLE hft.trades; -- <script>alert(1)</script> \u001b[2J \\' \" `";

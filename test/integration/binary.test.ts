@@ -1,5 +1,5 @@
-// The compiled binary, alone: built as `bun run build` builds it, run in an empty folder without Bun or Node on
-// the PATH, through a whole session.
+// The compiled binary, alone: built as `bun run build` builds it, run in an empty folder without Bun or Node
+// on the PATH, through a whole session.
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
