@@ -7,6 +7,7 @@ import type { Identity } from '../observe/dashboard/live.ts';
 import type { SqlConsole } from '../observe/dashboard/sql-console.ts';
 import { topicByName, topics } from '../schema/registry.ts';
 import { clickhouseTls } from './clickhouse-address.ts';
+import { ClickHouseProbe } from './clickhouse-probe.ts';
 import type { NewestRows } from './newest-rows.ts';
 import { cannedQuestions } from './questions.ts';
 import type { RecorderParts } from './recorder.ts';
@@ -16,14 +17,17 @@ export function dashboardParts(
   config: Config,
   parts: () => RecorderParts | null,
   newest: NewestRows,
-): Pick<DashboardOptions, 'identity' | 'delivery' | 'tap' | 'sql'> {
-  const sqlConsole = createSqlConsole(config);
+): Pick<DashboardOptions, 'identity' | 'delivery' | 'answers' | 'tap' | 'sql'> {
+  const tls = tlsOf(config);
+  const sqlConsole = createSqlConsole(config, tls);
+  const probe = new ClickHouseProbe(clickhouseUrls(config), tls);
   return {
     identity: () => identityOf(parts()),
     delivery: () => {
       if ((parts()?.flusher ?? null) !== null) return 'on';
       return config.mode === 'wal_first' ? 'wal_first' : 'off';
     },
+    answers: (isUnreachable) => probe.look(isUnreachable),
     tap: (topic, limit) => {
       const model = topicByName(topic);
       const wal = parts()?.path.wal;
@@ -50,15 +54,18 @@ function identityOf(parts: RecorderParts | null): Identity | null {
   };
 }
 
+/** Certificates as `fetch` takes them. */
+function tlsOf(config: Config): BunFetchRequestInit {
+  const certificates = clickhouseTls(config);
+  return certificates === null ? {} : { tls: { ca: certificates.caCert, ...(certificates.client ?? {}) } };
+}
+
 /** Statements go to the first server that answers; user and password stay here. */
-function createSqlConsole(config: Config): SqlConsole {
+function createSqlConsole(config: Config, tls: BunFetchRequestInit): SqlConsole {
   const headers = {
     'x-clickhouse-user': config.clickhouseUser,
     ...(config.clickhousePassword === '' ? {} : { 'x-clickhouse-key': config.clickhousePassword }),
   };
-  const certificates = clickhouseTls(config);
-  const tls =
-    certificates === null ? {} : { tls: { ca: certificates.caCert, ...(certificates.client ?? {}) } };
   return {
     questions: cannedQuestions(config.clickhouseDatabase),
     async send(sql, parameters, signal) {

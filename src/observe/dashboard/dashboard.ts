@@ -25,6 +25,8 @@ export interface DashboardOptions {
   /** Why nothing is recorded now; empty: it is. */
   notReady(): string[];
   delivery(): Delivery;
+  /** Whether ClickHouse answers; called with whether it is said to be unreachable. */
+  answers(isUnreachable: boolean): boolean | null;
   /** Newest durable rows; null for an unknown topic. */
   tap(topic: string, limit: number): TapRows | null;
   /** Null: ClickHouse is not configured. */
@@ -40,6 +42,8 @@ export interface Dashboard {
 const LOOK_INTERVAL_MS = 1000;
 const HISTORY_POINTS = 600;
 const SENT_CHANGES = 100;
+/** Tag of the condition that rows wait because no server takes them. */
+const UNREACHABLE = 'clickhouse_unreachable';
 const MAX_TAP_ROWS = 50;
 const DEFAULT_TAP_ROWS = 12;
 
@@ -83,6 +87,7 @@ export function createDashboard(options: DashboardOptions): Dashboard {
         health: { ...health, recent: health.recent.slice(-SENT_CHANGES) },
         notReady: options.notReady(),
         delivery: options.delivery(),
+        answers: options.answers(health.conditions.some(({ tag }) => tag === UNREACHABLE)),
         sql: { enabled: sql !== null, questions: sql?.questions ?? [] },
         values: valuesOf(options.samples()),
         number: history.number,

@@ -82,6 +82,8 @@ export interface Live {
   /** Why nothing is recorded now; empty: it is. */
   notReady: string[];
   delivery: Delivery;
+  /** Whether ClickHouse answers a ping; asked only while it is said to be unreachable, else null. */
+  answers: boolean | null;
   sql: { enabled: boolean; questions: readonly Question[] };
   values: MetricValues;
   /** Number of the newest point. */

@@ -36,8 +36,8 @@ export function sqlParameters(): URLSearchParams {
 }
 
 /**
- * Runs one statement. The status is 200 also where that fails: `error` says why, in ClickHouse's words where it
- * has refused it. A browser would put any other status into its console as an error of the page.
+ * Runs one statement. The status is 200 also where that fails: `error` says why, in ClickHouse's words where
+ * it has refused it. A browser would put any other status into its console as an error of the page.
  */
 export async function answerSql(sqlConsole: SqlConsole | null, sql: string): Promise<Response> {
   if (sqlConsole === null) return failure('ClickHouse is not configured here');

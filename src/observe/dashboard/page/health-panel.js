@@ -44,6 +44,8 @@ export function showHealth(live, points) {
     const time = byId('conditions').children[i]?.querySelector('time');
     if (time) setText(time, `for ${ago((live.atMs - sinceMs) / 1000)}`);
   }
+  const back = byId('back');
+  back.hidden = live.answers !== true;
   byId('acknowledge-box').hidden = !conditions.some((condition) => condition.state === 'data_loss');
 }
 
@@ -68,6 +70,7 @@ export function showSilence(lastMs, walDir, reason) {
       ...(walDir === '' ? [] : [commandLine(`recorder wal verify ${walDir}`)]),
     ),
   ]);
+  byId('back').hidden = true;
   byId('acknowledge-box').hidden = true;
 }
 

@@ -194,6 +194,7 @@ function clickhouse(live, last) {
     main: last?.lagSeconds == null ? '–' : seconds(last.lagSeconds),
     unit: 'behind',
     lines: [
+      ...(live.answers === true ? ['answers again, rows follow in seconds'] : []),
       lag === null ? 'not connected yet' : `${counted(lag, 'row')} not delivered`,
       `inserting ${rate(last?.inserted ?? null)} rows/s`,
       [...new Set(states)].join(', ') || 'no topic yet',
