@@ -5,9 +5,9 @@
 // - After an attempt whose outcome is unknown, and after a restart, the server is asked first, by provenance,
 //   what it has of the group. On a server with deduplication tokens the token guards against the attempt that
 //   is still on its way; on one without, nothing is sent while an earlier attempt still runs.
-// - A server that died between noting a token and committing its rows calls every later attempt a duplicate and
-//   has nothing (seen with 26.7, killed): so a success after an unknown outcome is checked, and a token that
-//   brought nothing is given up for another.
+// - A server that died between noting a token and committing its rows calls every later attempt a duplicate
+//   and has nothing (seen with 26.7, killed): so a success after an unknown outcome is checked, and a token
+//   that brought nothing is given up for another.
 // - A server that took only the beginning of a body (18.16 cannot tell a cut body from a short one) gets the
 //   rest.
 
@@ -26,7 +26,7 @@ import { insertSettings, type TablePlan } from './table-plan.ts';
 
 /** What a row has in an insert and not in its block: recorder, source, session, WAL id and LSN, about. */
 const PROVENANCE_BYTES = 64;
-/** Groups from this size on are few: a collection before each costs some milliseconds in a hundred or more. */
+/** Groups from this size on are few: a collection before each costs some milliseconds of hundreds. */
 const COLLECT_FROM_BYTES = 16 * 1024 * 1024;
 
 /** Rows that are not there after so many tokens went with the server's doing (a TTL, a mutation). */
@@ -125,8 +125,9 @@ function remainderOf(group: InsertGroup, token: string, found: Located): Remaind
 }
 
 /**
- * Whether an insert that succeeded after an unknown outcome has brought rows; `before` is what was there. Throws
- * while an earlier attempt still runs, and when one that was cut off took the token with only the beginning.
+ * Whether an insert that succeeded after an unknown outcome has brought rows; `before` is what was there.
+ * Throws while an earlier attempt still runs, and when one that was cut off took the token with only the
+ * beginning.
  */
 async function hasGained(
   { client, plan }: DeliveryContext,
@@ -164,7 +165,7 @@ function encodeRemainder(
 ) {
   resetSink(context.sink);
   const expectedBytes = group.payloadBytes + group.rowCount * PROVENANCE_BYTES;
-  // The buffers of the groups before would lie around for long: they are large, and the collector sees little.
+  // The buffers of the groups before would lie around for long: large, and unseen by the collector.
   if (expectedBytes > COLLECT_FROM_BYTES) Bun.gc(true);
   // At once: growing by doubling would leave as much again, group after group.
   reserve(context.sink, expectedBytes);

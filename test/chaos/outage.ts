@@ -25,7 +25,7 @@ export interface OutageResult {
   lost: number;
   duplicated: number;
   changed: number;
-  /** Most memory that the recorder has had, after a tenth of the feed, after all of it, and after delivery. */
+  /** Most memory that the recorder has had: after a tenth of the feed, all of it, and the delivery. */
   peakMib: { early: number; fed: number; delivered: number };
   feedSeconds: number;
   deliverySeconds: number;
@@ -99,8 +99,8 @@ export async function runOutage(options: OutageOptions): Promise<OutageResult> {
 
 /** Waits until the server has at least so many rows of the engine. */
 async function delivered(url: string, database: string, rows: number): Promise<void> {
-  const body =
-    `SELECT sum(rows) FROM system.parts WHERE database = '${database}' AND active ` + 'FORMAT TabSeparated';
+  const where = `database = '${database}' AND active`;
+  const body = `SELECT sum(rows) FROM system.parts WHERE ${where} FORMAT TabSeparated`;
   const count = async () =>
     Number(await (await fetch(url, { method: 'POST', body, keepalive: false })).text());
   await until(async () => (await count()) >= rows, 'not all rows were delivered', DELIVERY_TIMEOUT_MS);
