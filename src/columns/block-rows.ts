@@ -107,15 +107,27 @@ function integerOf(model: ColumnModel, view: DataView): bigint {
   }
 }
 
+/** Formatters by type: parsing the type's text for every cell took most of the time. */
+const formats = new Map<string, (value: bigint) => unknown>();
+
 function typedCell(clickhouseType: string, value: bigint): unknown {
+  let format = formats.get(clickhouseType);
+  if (format === undefined) {
+    format = formatOf(clickhouseType);
+    formats.set(clickhouseType, format);
+  }
+  return format(value);
+}
+
+function formatOf(clickhouseType: string): (value: bigint) => unknown {
   const type = /^Array\((.*)\)$/.exec(clickhouseType)?.[1] ?? clickhouseType;
   const decimal = /^Decimal\(\d+, (\d+)\)$/.exec(type);
-  if (decimal !== null) return decimalCell(value, Number(decimal[1]));
+  if (decimal !== null) return (value) => decimalCell(value, Number(decimal[1]));
   const dateTime64 = /^DateTime64\((\d)/.exec(type);
-  if (dateTime64 !== null) return dateTimeCell(value, Number(dateTime64[1]));
-  if (type.startsWith('DateTime')) return dateTimeCell(value, 0);
-  if (type === 'Date' || type === 'Date32') return dateCell(value);
-  return integerCell(value);
+  if (dateTime64 !== null) return (value) => dateTimeCell(value, Number(dateTime64[1]));
+  if (type.startsWith('DateTime')) return (value) => dateTimeCell(value, 0);
+  if (type === 'Date' || type === 'Date32') return dateCell;
+  return integerCell;
 }
 
 function integerCell(value: bigint): number | string {
