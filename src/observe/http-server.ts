@@ -130,7 +130,8 @@ function refuse(request: Request, token: string): Response | null {
     if (!presentsToken(request.headers.get('authorization'), token)) {
       return new Response('unauthorized\n', {
         status: 401,
-        headers: { 'www-authenticate': 'Bearer realm="recorder", Basic realm="recorder"' },
+        // Basic alone: Chromium reads a second scheme in the same line as part of the first and asks nobody.
+        headers: { 'www-authenticate': 'Basic realm="recorder", charset="UTF-8"' },
       });
     }
   } else if (!isAllowedHost(request.headers.get('host') ?? '')) {
