@@ -13,8 +13,8 @@ export function ownCommand(): string[] {
 }
 
 /**
- * What a Worker is made of. `path` is the entry file under src/, which the build names beside main.ts: a compiled
- * program is one file at the root, its workers' entries lie beside it by that path.
+ * What a Worker is made of. `path` is the entry file under src/, which the build names beside main.ts: a
+ * compiled program is one file at the root, its workers' entries lie beside it by that path.
  */
 export function workerEntry(path: string): string {
   return isCompiled ? `./${path}` : new URL(path, import.meta.url).href;
