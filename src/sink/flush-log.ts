@@ -56,8 +56,8 @@ export function readFlushLog(fileSystem: FileSystem, directory: string): FlushLo
 
 /**
  * LSN after the last row that was, or may have been, sent to ClickHouse; 0 without a flush log. Where a
- * power loss took rows of the WAL that were delivered already (sync policies `interval` and `none`), their LSNs must
- * not be used again: to ClickHouse the new rows would be the old ones.
+ * power loss took rows of the WAL that were delivered already (sync policies `interval` and `none`),
+ * their LSNs must not be used again: to ClickHouse the new rows would be the old ones.
  */
 export function sentEndLsn(fileSystem: FileSystem, directory: string): bigint {
   let end = 0n;

@@ -1,5 +1,6 @@
-// The two processes of the model: a recorder without sockets, and what delivers its WAL, in the same process
-// as the recorder or in one of its own. Real code throughout; disk, server, producers and time are the model's.
+// The two processes of the model: a recorder without sockets, and what delivers its WAL, in the same
+// process as the recorder or in one of its own. Real code throughout; disk, server, producers and time
+// are the model's.
 
 import { type Config, loadConfig } from '../../src/config.ts';
 import type { FileSystem } from '../../src/io/file-system.ts';
