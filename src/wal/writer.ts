@@ -7,9 +7,8 @@
 // - A failed sync is never repeated: what it should cover is void; a new segment starts (WalSyncError).
 //
 // Life cycle: `openWal` (open.ts) locks, recovers and opens a new segment → `append`, `sync`, `trim` →
-// `close`. A segment is born from a file of zeros (segment-allocator.ts): its header is written, the
-// file gets its name, and the next sync makes header, name and rows durable together. Full, it is cut to
-// its length.
+// `close`. A segment is born from a file of zeros (segment-allocator.ts): its header is written, the file
+// gets its name, the next sync makes header, name and rows durable together. Full, it is cut to length.
 
 import type { ActiveSegment, SegmentStart } from './active-segment.ts';
 import { WalClosedError, WalSyncError, WalWriteError } from './errors.ts';
