@@ -26,6 +26,8 @@ export interface HistoryOptions {
   /** Tells what happens, for a look at a failing history. */
   trace?: (text: string) => void;
   walSync?: SyncPolicy;
+  /** Retention runs far more often than else, and the power fails after it. */
+  retainsOften?: boolean;
 }
 
 export class History {
@@ -39,6 +41,7 @@ export class History {
   readonly #walSync: SyncPolicy;
   /** What delivers is a process of its own. */
   readonly #isLoader: boolean;
+  readonly #retainsOften: boolean;
   #disk = new MemoryFileSystem();
   #diskState: DiskState = 'well';
   /** Failed operations explain why something stopped since its start. */
@@ -48,6 +51,8 @@ export class History {
   #flusher: Flusher | null = null;
   #flusherFailed = false;
   #failure: Error | null = null;
+  /** The log was opened by a recorder since it was made, or since the power failed. */
+  #isRecovered = false;
   #lives = 0;
   #loaderLives = 0;
 
@@ -58,12 +63,15 @@ export class History {
     this.#trace = options.trace ?? (() => {});
     const policy = random.int(0, 99);
     this.#walSync = options.walSync ?? (policy < 86 ? 'group' : policy < 93 ? 'interval' : 'none');
+    this.#retainsOften = options.retainsOften ?? false;
     this.#isLoader = random.int(0, 2) === 0;
     this.#producers = ['a', 'b'].map((source) => new ModelProducer(source, random));
     this.#server = new ModelServer(modelTopics, random.int(0, 3) > 0, this.#time, random);
     this.#oracle = new Oracle(this.#producers);
     this.#server.onStored = (row) => this.#guarded(() => this.#oracle.stored(row));
     this.#adopt(this.#disk);
+    const tokens = this.#server.hasTokens ? 'with' : 'without';
+    this.#trace(`policy ${this.#walSync}, ${this.#isLoader ? 'a loader' : 'direct'}, ${tokens} tokens`);
   }
 
   /** Runs it all. Throws what went wrong. */
@@ -87,7 +95,7 @@ export class History {
   async #step(): Promise<void> {
     const random = this.#random;
     if (this.#recorder === null && random.int(0, 2) > 0) await this.#start();
-    const action = random.int(0, 99);
+    const action = this.#retainsOften && random.int(0, 3) === 0 ? 75 : random.int(0, 99);
     if (action < 38) await this.#send();
     else if (action < 56) await this.#advance(random.int(0, 6));
     else if (action < 70) await this.#advance(random.int(20, 90));
@@ -170,6 +178,7 @@ export class History {
       this.#forgetRecorder();
       return false;
     }
+    this.#isRecovered = true;
     const { nextLsn, recovery } = this.#recorder.path.wal;
     this.#trace(`recovered up to LSN ${nextLsn}: ${show(recovery.findings)}`);
     if (this.#flusher === null) await this.#startFlusher();
@@ -177,7 +186,8 @@ export class History {
   }
 
   async #startFlusher(): Promise<void> {
-    if (!this.#disk.exists(DIR)) return;
+    // As `recorder load` does: a log that nobody has recovered is not delivered from.
+    if (!this.#isRecovered) return;
     this.#flusherFailed = false;
     this.#diskFailedFlusher = false;
     this.#trace('the flusher starts');
@@ -288,6 +298,7 @@ export class History {
 
   #powerLoss(): void {
     this.#trace('the power fails');
+    this.#isRecovered = false;
     this.#endLoader();
     if (this.#walSync !== 'group') {
       this.#oracle.mayForget = true;

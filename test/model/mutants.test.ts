@@ -7,7 +7,7 @@ import { History } from './history.ts';
 import { mutants } from './mutants.ts';
 
 describe('a broken rule is caught', () => {
-  for (const { rule, within, walSync, seams } of mutants) {
+  for (const { rule, within, options, seams } of mutants) {
     test(rule, async () => {
       const seeds = seededRandom(rule);
       let caught: { seed: number; error: unknown } | null = null;
@@ -15,14 +15,14 @@ describe('a broken rule is caught', () => {
       for (; caught === null && histories < within; histories++) {
         const seed = seeds.int(1, 0x7fffffff);
         try {
-          await new History(seed, { walSync, seams: seams() }).run();
+          await new History(seed, { ...options, seams: seams() }).run();
         } catch (error) {
           caught = { seed, error };
         }
       }
       process.stderr.write(`${rule}: caught in history ${histories}: ${caught?.error}\n`);
       expect(caught).not.toBeNull();
-      await new History(caught!.seed, { walSync }).run();
+      await new History(caught!.seed, options).run();
     }, 180_000);
   }
 });

@@ -5,15 +5,16 @@ import type { FileHandle, FileSystem } from '../../src/io/file-system.ts';
 import type { InsertRequest, SinkClient } from '../../src/sink/clickhouse-client.ts';
 import { FLUSH_LOG_FILE } from '../../src/sink/flush-log.ts';
 import { ServerError } from '../../src/sink/server-error.ts';
-import type { SyncPolicy } from '../../src/wal/settings.ts';
 import type { Wal } from '../../src/wal/writer.ts';
+import type { HistoryOptions } from './history.ts';
 import { DIR, noSeams, type Seams } from './process.ts';
 
 export interface Mutant {
   rule: string;
   /** Histories within which it is caught, with a wide margin. */
   within: number;
-  walSync: SyncPolicy;
+  /** What the histories are like. */
+  options: Omit<HistoryOptions, 'seams' | 'trace'>;
   /** Fresh for each history. */
   seams(): Seams;
 }
@@ -113,7 +114,7 @@ export const mutants: readonly Mutant[] = [
   {
     rule: 'frames are acknowledged after the sync, not before it',
     within: 400,
-    walSync: 'group',
+    options: { walSync: 'group' },
     seams: () => ({
       ...noSeams,
       path: ({ wal }) => {
@@ -128,7 +129,7 @@ export const mutants: readonly Mutant[] = [
   {
     rule: 'a sync that failed is not tried again and believed',
     within: 2000,
-    walSync: 'group',
+    options: { walSync: 'group' },
     seams: () => ({
       ...noSeams,
       fileSystem: (base) => withSync(base, isSegment, (file) => file.sync().catch(() => file.sync())),
@@ -137,7 +138,7 @@ export const mutants: readonly Mutant[] = [
   {
     rule: 'segments go when they are delivered, not when they are durable',
     within: 1000,
-    walSync: 'group',
+    options: { walSync: 'group' },
     seams: () => {
       let wal: Wal | null = null;
       return {
@@ -151,8 +152,8 @@ export const mutants: readonly Mutant[] = [
   },
   {
     rule: 'the flush log is durable before a segment goes',
-    within: 10_000,
-    walSync: 'group',
+    within: 4000,
+    options: { walSync: 'group', retainsOften: true },
     seams: () => ({
       ...noSeams,
       fileSystem: (base, user) =>
@@ -162,7 +163,7 @@ export const mutants: readonly Mutant[] = [
   {
     rule: 'a group has its boundaries in its token',
     within: 200,
-    walSync: 'group',
+    options: { walSync: 'group' },
     seams: () => ({
       ...noSeams,
       client: (client) =>
@@ -174,7 +175,7 @@ export const mutants: readonly Mutant[] = [
   {
     rule: 'every attempt at a group has the same token',
     within: 2000,
-    walSync: 'group',
+    options: { walSync: 'group' },
     seams: () => {
       let attempts = 0;
       return {
@@ -189,7 +190,7 @@ export const mutants: readonly Mutant[] = [
   {
     rule: 'an unknown outcome is no success',
     within: 400,
-    walSync: 'group',
+    options: { walSync: 'group' },
     seams: () => ({
       ...noSeams,
       client: (client) =>
@@ -205,13 +206,13 @@ export const mutants: readonly Mutant[] = [
   {
     rule: 'only durable rows are delivered',
     within: 2000,
-    walSync: 'group',
+    options: { walSync: 'group' },
     seams: beyondHorizon,
   },
   {
     rule: 'the boundaries of a group are durable before it is sent',
     within: 4000,
-    walSync: 'group',
+    options: { walSync: 'group' },
     seams: () => ({
       ...noSeams,
       fileSystem: (base, user) =>
@@ -221,7 +222,7 @@ export const mutants: readonly Mutant[] = [
   {
     rule: 'LSNs that may be at the server are not used again',
     within: 2000,
-    walSync: 'none',
+    options: { walSync: 'none' },
     seams: () => ({
       ...noSeams,
       fileSystem: (base, user) =>
@@ -233,7 +234,7 @@ export const mutants: readonly Mutant[] = [
   {
     rule: 'positions of sessions outlive the process',
     within: 200,
-    walSync: 'group',
+    options: { walSync: 'group' },
     seams: () => ({
       ...noSeams,
       path: ({ streams }) =>

@@ -6,12 +6,14 @@ import type { FileHandle, FileSystem, OpenMode } from '../../src/io/file-system.
 import type { SeededRandom } from './random.ts';
 
 const PAGE_SIZE_BYTES = 512;
+let syncs = 0;
 
 interface Inode {
   data: Uint8Array;
   sizeBytes: number;
-  /** Content at the last sync. */
+  /** Content at the last sync, and which sync that was: of two at once the later one began with more. */
   synced: Uint8Array;
+  syncOrder: number;
   /** Pages that a failed sync has given up: no later one writes them, unless they are written to again. */
   forgotten: Set<number>;
 }
@@ -31,7 +33,13 @@ function failure(code: string, path: string): Error {
 }
 
 function inodeOf(bytes: Uint8Array): Inode {
-  return { data: bytes.slice(), sizeBytes: bytes.length, synced: bytes.slice(), forgotten: new Set() };
+  return {
+    data: bytes.slice(),
+    sizeBytes: bytes.length,
+    synced: bytes.slice(),
+    syncOrder: 0,
+    forgotten: new Set(),
+  };
 }
 
 function* changedPages(before: Uint8Array, after: Uint8Array): Generator<number> {
@@ -98,22 +106,25 @@ class MemoryFile implements FileHandle {
   async sync(): Promise<void> {
     this.#check();
     const snapshot = content(this.#inode);
+    const order = ++syncs;
     await this.#fileSystem.delay();
-    this.#finishSync(snapshot);
+    this.#finishSync(snapshot, order);
   }
 
   syncNow(): void {
     this.#check();
-    this.#finishSync(content(this.#inode));
+    this.#finishSync(content(this.#inode), ++syncs);
   }
 
-  #finishSync(snapshot: Uint8Array): void {
+  #finishSync(snapshot: Uint8Array, order: number): void {
     const { forgotten, synced } = this.#inode;
     const failure = this.#fileSystem.failureOf('sync', this.#name());
     if (failure !== null) {
       for (const page of changedPages(synced, snapshot)) forgotten.add(page);
       throw failure;
     }
+    if (order < this.#inode.syncOrder) return;
+    this.#inode.syncOrder = order;
     for (const page of forgotten) {
       const start = page * PAGE_SIZE_BYTES;
       if (start >= snapshot.length) continue;
@@ -263,11 +274,12 @@ export class MemoryFileSystem implements FileSystem {
     const copy = new MemoryFileSystem();
     const copies = new Map<Inode, Inode>();
     for (const inode of [...this.#names.values(), ...this.#syncedNames.values()]) {
-      const { data, sizeBytes, synced, forgotten } = inode;
+      const { data, sizeBytes, synced, syncOrder, forgotten } = inode;
       copies.set(inode, {
         data: data.slice(),
         sizeBytes,
         synced: synced.slice(),
+        syncOrder,
         forgotten: new Set(forgotten),
       });
     }
