@@ -88,6 +88,7 @@ export async function openWal(options: WalOptions): Promise<Wal> {
     allocator.start();
     const wal = new Wal(settings, state, lock, horizon, allocator);
     await wal.syncNow();
+    if (state.stale !== null) fileSystem.unlink(`${dir}/${state.stale}`);
     // A power loss can bring back segments whose removal was under way: they go now.
     await trimSegments(fileSystem, dir, readTrimmedLsn(fileSystem, dir));
     return wal;

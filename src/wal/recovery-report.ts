@@ -70,6 +70,8 @@ export interface RecoveredState {
   nextLsn: bigint;
   /** Where the next segment links on. */
   chain: Chain;
+  /** A segment without rows that goes when the next one is durable; null where that one has its name. */
+  stale: string | null;
   /** All topics that the WAL has had, `rowsBefore` counting all rows so far. */
   topics: CountedTopic[];
   report: RecoveryReport;

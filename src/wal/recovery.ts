@@ -57,7 +57,7 @@ function freshState(
   options.onRecoveredStreams?.([]);
   const walId = horizon?.walId ?? crypto.getRandomValues(new BigUint64Array(1))[0]!;
   const chain = { prevChecksum: 0n, previousBaseLsn: null, gapBefore };
-  return { walId, nextLsn, chain, topics: [], report };
+  return { walId, nextLsn, chain, stale: null, topics: [], report };
 }
 
 /** Segments that a crash left and of which nothing counts go first. */
@@ -178,7 +178,7 @@ function chainEnd(
   plan: CutPlan,
   proven: bigint,
   report: RecoveryReport,
-): Pick<RecoveredState, 'nextLsn' | 'chain'> {
+): Pick<RecoveredState, 'nextLsn' | 'chain' | 'stale'> {
   const last = segments.at(-1)!;
   const lastKept = plan.kept.at(-1);
   const touched = [...plan.kept, ...plan.corruption].some(
@@ -189,17 +189,16 @@ function chainEnd(
   const rowsEnd = lastKept === undefined ? last.baseLsn : endLsn(lastKept.header);
   const recordsEnd = gapOfEmpty?.firstLsn ?? rowsEnd;
   const nextLsn = [proven, options.minNextLsn, empty ? last.baseLsn : 0n].reduce(largest, recordsEnd);
-  if (empty) {
-    options.fileSystem.unlink(`${options.dir}/${last.name}`);
-    report.segments--;
-  }
+  if (empty) report.segments--;
+  // Not before the next one is there: a log without any segment looks like one that somebody has removed.
+  const stale = empty && nextLsn !== last.baseLsn ? last.name : null;
   reportLostRows(last.name, plan, largest(rowsEnd, empty ? last.baseLsn : 0n), proven, report);
   const reason = gapOfEmpty?.reason ?? (proven > recordsEnd ? 'lost_tail' : 'numbers_taken');
   const gapBefore = nextLsn === recordsEnd ? null : { firstLsn: recordsEnd, lastLsn: nextLsn - 1n, reason };
   const linked = empty ? last : segments[startIndex]!;
   const prevChecksum = lastKept?.header.headerChecksum ?? linked.header!.prevChecksum;
   const previousBaseLsn = empty ? last.meta!.previousBaseLsn : last.baseLsn;
-  return { nextLsn, chain: { prevChecksum, previousBaseLsn, gapBefore } };
+  return { nextLsn, chain: { prevChecksum, previousBaseLsn, gapBefore }, stale };
 }
 
 /** Rows at the end that were durable once, or counted as such, and that no file holds any more. */

@@ -3,7 +3,7 @@
 // Invariants: the file that a segment's header names as its predecessor is there; no two segments have the
 // same base LSN; a segment is closed and forgotten only when it is synced and all its rows are durable.
 
-import { errorCode, type FileSystem } from '../io/file-system.ts';
+import type { FileSystem } from '../io/file-system.ts';
 import {
   type ActiveSegment,
   beginSegment,
@@ -191,13 +191,8 @@ export class SegmentStack {
     this.#chain = segment.before;
     if (this.#current === segment) this.#current = null;
     this.#segments = this.#segments.filter((other) => other !== segment);
+    // Its file stays until the next segment, which has its name, takes its place.
     segment.file.close();
-    try {
-      this.#settings.fileSystem.unlink(`${this.#settings.dir}/${segment.name}`);
-    } catch (error) {
-      // The next segment has its name and replaces it.
-      if (errorCode(error) === undefined) throw error;
-    }
   }
 }
 

@@ -245,3 +245,21 @@ test('what a failed write leaves behind is never read as rows, or the log ends',
     await wal.close();
   }
 });
+
+test('a start that fails leaves a log that the next start takes, also where a power loss took all rows', async () => {
+  for (let round = 0; round < 30; round++) {
+    const before = new MemoryFileSystem();
+    const wal = await open(before, { syncPolicy: 'none' });
+    appendRandom(wal, random);
+    await wal.sync();
+    const after = before.afterPowerLoss(random);
+    if (after.exists(`${DIR}/lock`)) after.unlink(`${DIR}/lock`);
+    after.fault = (operation, path) => (operation === 'rename' && path.includes('next.') ? 'EIO' : null);
+    await expect(open(after)).rejects.toBeInstanceOf(WalWriteError);
+    after.fault = () => null;
+    const again = await open(after);
+    expect(again.nextLsn).toBeGreaterThanOrEqual(0n);
+    await again.close();
+    await wal.close();
+  }
+});
