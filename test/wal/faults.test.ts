@@ -246,7 +246,7 @@ test('what a failed write leaves behind is never read as rows, or the log ends',
   }
 });
 
-test('a start that fails leaves a log that the next start takes, also where a power loss took all rows', async () => {
+test('a start that fails leaves a log that the next one takes, also where no row is left', async () => {
   for (let round = 0; round < 30; round++) {
     const before = new MemoryFileSystem();
     const wal = await open(before, { syncPolicy: 'none' });
