@@ -155,8 +155,12 @@ export class Retention {
     const file = fileSystem.open(path, 'write');
     try {
       const bytes = new Uint8Array(file.sizeBytes());
-      const content = parseFlushLog(new TextDecoder().decode(bytes.subarray(0, file.read(bytes, 0))));
+      const read = bytes.subarray(0, file.read(bytes, 0));
+      const content = parseFlushLog(new TextDecoder().decode(read));
       if (content.walId !== walId) return null;
+      // Written over itself first: where a sync of the flusher has failed, the kernel takes what is in memory
+      // alone for clean, and the sync below would report success. Lines never change once they are written.
+      file.write(read, 0);
       // It may be in the page cache only: a power loss must not take it back once segments are gone.
       await file.sync().catch((error: unknown) => {
         this.#broken = { segment: FLUSH_LOG_FILE, reason: `cannot be synced: ${describeError(error)}` };

@@ -19,6 +19,7 @@ const FOUND: readonly (readonly [seed: number, what: string])[] = [
   [8911, 'a start believed pages that only a failed sync of its predecessor had left in memory'],
   [11992, 'the rest of a failed write was read as a damaged block, and its rows were passed over'],
   [2902, 'a start that failed had removed the only segment, and every later one refused the log'],
+  [1915037081, 'retention believed a flush log that a failed sync of the flusher had left in memory'],
   [6486, 'a group that ended late began a segment whose header knew older positions of the sessions'],
 ];
 
