@@ -56,6 +56,7 @@ interface Segment {
 
 /** The current segment and the one before it. */
 const LAST_SEGMENTS = 2;
+const NEWLINE = 0x0a;
 
 export class Retention {
   readonly #options: RetentionOptions;
@@ -159,8 +160,8 @@ export class Retention {
       const content = parseFlushLog(new TextDecoder().decode(read));
       if (content.walId !== walId) return null;
       // Written over itself first: where a sync of the flusher has failed, the kernel takes what is in memory
-      // alone for clean, and the sync below would report success. Lines never change once they are written.
-      file.write(read, 0);
+      // alone for clean, and the sync below would report success. Only whole lines: they never change.
+      file.write(read.subarray(0, read.lastIndexOf(NEWLINE) + 1), 0);
       // It may be in the page cache only: a power loss must not take it back once segments are gone.
       await file.sync().catch((error: unknown) => {
         this.#broken = { segment: FLUSH_LOG_FILE, reason: `cannot be synced: ${describeError(error)}` };
