@@ -22,7 +22,7 @@ import { createGeneric } from '../schema/generic.ts';
 import type { TopicModel } from '../schema/model.ts';
 import { generatedClassOf, topics } from '../schema/registry.ts';
 import { sentEndLsn } from '../sink/flush-log.ts';
-import { WalClosedError, WalWriteError } from '../wal/errors.ts';
+import { WalClosedError, WalFullError, WalWriteError } from '../wal/errors.ts';
 import { openWal } from '../wal/open.ts';
 import type { Wal } from '../wal/writer.ts';
 import { createGapRecorder } from './gap-rows.ts';
@@ -235,7 +235,7 @@ export class IngestPath {
       this.wal.endGroup();
       return true;
     } catch (error) {
-      if (error instanceof WalWriteError) return false;
+      if (error instanceof WalFullError || error instanceof WalWriteError) return false;
       throw error;
     }
   }

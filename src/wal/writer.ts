@@ -155,9 +155,11 @@ export class Wal {
     return lsn;
   }
 
-  /** Ends the group of blocks appended with `endsGroup: false`, if one is open. Throws WalWriteError. */
+  /** Ends the group of blocks appended with `endsGroup: false`, if one is open. Throws as `append`. */
   endGroup(): void {
-    if (!this.#groupOpen || this.#lastRecord === null) return;
+    // Rows of this group may be among them.
+    this.#writeRescued();
+    if (!this.#groupOpen) return;
     this.#writeLastHeader(true);
     this.#groupOpen = false;
     this.#groupEnd = this.#border();
@@ -266,10 +268,8 @@ export class Wal {
     this.#segments.forgetBelow(border.lsn);
   }
 
-  /**
-   * The file is not trusted any more: all rows past the last good sync are cut off, so that no reader takes
-   * them for durable when the horizon moves past them, and written again behind the gap that they leave.
-   */
+  // The file is not trusted any more: all rows past the last good sync are cut off, so that no reader takes
+  // them for durable when the horizon moves past them, and written again behind the gap that they leave.
   #syncFailed({ failing, cause }: SegmentSyncFailure): WalSyncError {
     const border = this.#durable;
     const error = new WalSyncError(failing, border.lsn, this.#nextLsn - 1n, cause);

@@ -20,6 +20,7 @@ const FOUND: readonly (readonly [seed: number, what: string])[] = [
   [11992, 'the rest of a failed write was read as a damaged block, and its rows were passed over'],
   [2902, 'a start that failed had removed the only segment, and every later one refused the log'],
   [1915037081, 'retention believed a flush log that a failed sync of the flusher had left in memory'],
+  [504996, 'rows of a failed sync were written again without the end of their group, and acknowledged'],
   [6486, 'a group that ended late began a segment whose header knew older positions of the sessions'],
 ];
 
