@@ -1,3 +1,5 @@
+import { requestReceiveBuffer } from '../../src/net/socket-options.ts';
+
 /** A MoldUDP64 receiver written from the protocol's description alone; for tests of senders. */
 export interface MoldReceiver {
   port: number;
@@ -29,6 +31,8 @@ export async function connectMold(): Promise<MoldReceiver> {
       },
     },
   });
+  // The default of some 200 KiB is less than a test sends while this process is held up: a loss nobody meant.
+  requestReceiveBuffer((socket as unknown as { fd: number }).fd, 8 * 1024 * 1024);
   receiver.port = socket.port;
   return receiver;
 }
