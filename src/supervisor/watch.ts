@@ -55,6 +55,7 @@ export class Watch implements IngestObserver {
   readonly #durableRows: number[] = topics.map(() => 0);
   readonly #waitingRows: HealthChange[] = [];
   readonly #stopLoopDelay: () => void;
+  #syncFailures = 0;
   #usage: WalUsage | null = null;
   #parts: RecorderParts | null = null;
   #rows: HealthRows | null = null;
@@ -105,6 +106,7 @@ export class Watch implements IngestObserver {
   }
 
   syncFailed(error: WalSyncError): void {
+    this.#syncFailures++;
     this.health.raise('critical', this.#causes.syncFailed(describeError(error)));
   }
 
@@ -238,6 +240,7 @@ export class Watch implements IngestObserver {
     yield* samplesOf.diskSamples(this.#disk);
     yield* samplesOf.ingestSamples(parts, this.#durableRows);
     yield* samplesOf.listenerSamples(parts);
+    yield { name: 'recorder_sync_failures_total', value: this.#syncFailures };
     if (flusher === null) return;
     yield* samplesOf.flusherSamples(flusher.stats());
     yield* samplesOf.lagSamples((topic) => this.#lag.lag(topic), flusher.stats());

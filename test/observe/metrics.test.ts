@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'bun:test';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { createMetrics } from '../../src/observe/metrics.ts';
 
 const valuesOf = (text: string) => text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
@@ -36,6 +38,17 @@ describe('metrics', () => {
       { name: 'recorder_lag_rows', value: 1, labels: { topic: 'orders' } },
     ]);
     expect(scraped(await metrics.expose([]))).toEqual([]);
+  });
+
+  test('nothing is declared that nobody gives a value', () => {
+    const folder = join(import.meta.dir, '../../src/supervisor');
+    const givers = readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8'));
+    const declaration = readFileSync(join(import.meta.dir, '../../src/observe/metrics.ts'), 'utf8');
+    const declared = [...declaration.matchAll(/^ {2}((?:recorder|process)_\w+): \[/gm)].map(
+      (match) => match[1]!,
+    );
+    expect(declared.length).toBeGreaterThan(40);
+    expect(declared.filter((name) => !givers.some((source) => source.includes(`'${name}'`)))).toEqual([]);
   });
 
   test('histograms are kept between scrapes', async () => {
