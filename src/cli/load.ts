@@ -10,6 +10,7 @@ import { type LoaderResult, startLoader } from '../supervisor/loader.ts';
 import { startLoadProgress } from './load-progress.ts';
 import {
   addSettingFlags,
+  CLICKHOUSE_SERVER,
   configOf,
   printLine,
   reportFailure,
@@ -21,17 +22,8 @@ import { stopSignal } from './stop-signal.ts';
 const SETTINGS: readonly SettingName[] = [
   'walDir',
   'clickhouseDisabled',
-  'clickhouseHosts',
-  'clickhousePort',
-  'clickhouseUser',
-  'clickhousePassword',
-  'clickhousePasswordFile',
-  'clickhouseCaFile',
-  'clickhouseCertFile',
-  'clickhouseKeyFile',
-  'clickhouseDatabase',
+  ...CLICKHOUSE_SERVER,
   'clickhouseFormat',
-  'clickhouseTimeoutMs',
   'embeddedPath',
   'flushRows',
   'flushBytes',

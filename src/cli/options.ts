@@ -9,6 +9,25 @@ import { flagOf, type SettingName, settings } from '../settings.ts';
 /** Short forms of the flags that are typed most: `--socket` for `--recorder-socket`. */
 const SHORT_PREFIX = '--recorder-';
 
+/** How a ClickHouse server is spoken to, whichever it is. */
+export const CLICKHOUSE_ACCESS = [
+  'clickhouseUser',
+  'clickhousePassword',
+  'clickhousePasswordFile',
+  'clickhouseCaFile',
+  'clickhouseCertFile',
+  'clickhouseKeyFile',
+  'clickhouseDatabase',
+  'clickhouseTimeoutMs',
+] as const satisfies readonly SettingName[];
+
+/** Which ClickHouse server, and how it is spoken to. */
+export const CLICKHOUSE_SERVER = [
+  'clickhouseHosts',
+  'clickhousePort',
+  ...CLICKHOUSE_ACCESS,
+] as const satisfies readonly SettingName[];
+
 /** Adds a flag for each of the named settings (all, unless given) to a command. */
 export function addSettingFlags(command: Command, names: readonly SettingName[] = settingNames): Command {
   for (const name of names) {

@@ -13,23 +13,14 @@ import { clickhouseAddress } from '../supervisor/clickhouse-address.ts';
 import type { LsnRange } from '../supervisor/lsn-difference.ts';
 import { type ReconcileReport, reconcile, type TopicReport } from '../supervisor/reconcile.ts';
 import { readStatus, recorderState } from '../supervisor/status-file.ts';
-import { addSettingFlags, configOf, printLine, reportFailure, toJson } from './options.ts';
+import { addSettingFlags, CLICKHOUSE_SERVER, configOf, printLine, reportFailure, toJson } from './options.ts';
 
 const SETTINGS: readonly SettingName[] = [
   'walDir',
+  'clickhouseDisabled',
+  ...CLICKHOUSE_SERVER,
   'embeddedPath',
   'clickhouseEnabled',
-  'clickhouseDisabled',
-  'clickhouseHosts',
-  'clickhousePort',
-  'clickhouseUser',
-  'clickhousePassword',
-  'clickhousePasswordFile',
-  'clickhouseCaFile',
-  'clickhouseCertFile',
-  'clickhouseKeyFile',
-  'clickhouseDatabase',
-  'clickhouseTimeoutMs',
 ];
 
 const POLL_MS = 250;

@@ -9,7 +9,7 @@ import { type Capabilities, CLICKHOUSE_18_16, MODERN, probeCapabilities } from '
 import { connectClickHouse } from '../sink/clickhouse-client.ts';
 import { createDatabase, createTable } from '../sink/ddl.ts';
 import { clickhouseAddress } from '../supervisor/clickhouse-address.ts';
-import { addSettingFlags, configOf, printLine, reportFailure, toJson } from './options.ts';
+import { addSettingFlags, CLICKHOUSE_ACCESS, configOf, printLine, reportFailure, toJson } from './options.ts';
 
 interface DdlOptions {
   topic?: string[];
@@ -73,16 +73,7 @@ export function registerSchema(program: Command): void {
     .option('--topic <names...>', 'only these topics')
     .option('--server <kind>', 'modern, 18.16, or the address of a server to ask what it can do', 'modern')
     .option('--json', 'print one JSON object as the last line');
-  addSettingFlags(command, [
-    'clickhouseDatabase',
-    'clickhouseUser',
-    'clickhousePassword',
-    'clickhousePasswordFile',
-    'clickhouseCaFile',
-    'clickhouseCertFile',
-    'clickhouseKeyFile',
-    'clickhouseTimeoutMs',
-  ]);
+  addSettingFlags(command, CLICKHOUSE_ACCESS);
   command.action(async (options: DdlOptions) => {
     try {
       await showDdl(options, configOf(command));

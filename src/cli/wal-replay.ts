@@ -12,19 +12,14 @@ import { clickhouseAddress } from '../supervisor/clickhouse-address.ts';
 import { type ReplayCounts, type ReplayOptions, replayTopic, topicsOf } from '../supervisor/replay.ts';
 import { type ReplayedLetter, replayDeadLetters } from '../supervisor/replay-dead-letters.ts';
 import { acquireLock } from '../wal/lock.ts';
-import { addSettingFlags, configOf, printLine, toJson } from './options.ts';
+import { addSettingFlags, CLICKHOUSE_SERVER, configOf, printLine, toJson } from './options.ts';
 import { parseReplayFilter, type ReplayFlags } from './replay-flags.ts';
 import { directoryOf, guarded, JSON_FLAG } from './wal-command.ts';
 
 const SETTINGS: readonly SettingName[] = [
   'walDir',
-  'clickhouseHosts',
-  'clickhousePort',
-  'clickhouseUser',
-  'clickhousePassword',
-  'clickhouseDatabase',
+  ...CLICKHOUSE_SERVER,
   'clickhouseFormat',
-  'clickhouseTimeoutMs',
   'embeddedPath',
   'flushRows',
   'flushBytes',
