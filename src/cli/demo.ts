@@ -14,7 +14,7 @@ import { RecorderError } from '../errors.ts';
 import { realFileSystem } from '../io/real-file-system.ts';
 import { ownCommand } from '../own-program.ts';
 import { connectClickHouse, type SqlClient } from '../sink/clickhouse-client.ts';
-import { type ReconcileReport, reconcile } from '../supervisor/reconcile.ts';
+import { type ReconcileReport, reconcile } from '../supervisor/replay/reconcile.ts';
 import { readStatus } from '../supervisor/status-file.ts';
 import { startProgress } from './demo-progress.ts';
 import { printAnswers } from './demo-questions.ts';

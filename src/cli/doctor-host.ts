@@ -6,8 +6,8 @@ import { type Config, settingNames, unknownVariables } from '../config.ts';
 import { describeError } from '../errors.ts';
 import { realFileSystem } from '../io/real-file-system.ts';
 import { settings } from '../settings.ts';
-import { diskThresholds } from '../supervisor/disk-monitor.ts';
-import { socketOwnership } from '../supervisor/socket-ownership.ts';
+import { diskThresholds } from '../supervisor/guards/disk-monitor.ts';
+import { socketOwnership } from '../supervisor/ingest/socket-ownership.ts';
 import { type Finding, ok, shellWord, sizeText, warning, wrong } from './doctor-finding.ts';
 
 const OTHERS_READ = 0o004;

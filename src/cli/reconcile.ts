@@ -10,8 +10,8 @@ import type { SettingName } from '../settings.ts';
 import { connectClickHouse } from '../sink/clickhouse-client.ts';
 import { ServerError } from '../sink/server-error.ts';
 import { clickhouseAddress } from '../supervisor/clickhouse-address.ts';
-import type { LsnRange } from '../supervisor/lsn-difference.ts';
-import { type ReconcileReport, reconcile, type TopicReport } from '../supervisor/reconcile.ts';
+import type { LsnRange } from '../supervisor/replay/lsn-difference.ts';
+import { type ReconcileReport, reconcile, type TopicReport } from '../supervisor/replay/reconcile.ts';
 import { readStatus, recorderState } from '../supervisor/status-file.ts';
 import { addSettingFlags, CLICKHOUSE_SERVER, configOf, printLine, reportFailure, toJson } from './options.ts';
 

@@ -1,7 +1,7 @@
 // Flags of `wal replay`, from text to a filter.
 
 import { RecorderError } from '../errors.ts';
-import type { RowFilter } from '../supervisor/replay-filter.ts';
+import type { RowFilter } from '../supervisor/replay/replay-filter.ts';
 
 /** As commander gives them. */
 export interface ReplayFlags {

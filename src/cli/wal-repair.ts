@@ -2,7 +2,7 @@
 
 import { type Command, Option } from 'commander';
 import { realFileSystem } from '../io/real-file-system.ts';
-import { repairAndRecover } from '../supervisor/repair-wal.ts';
+import { repairAndRecover } from '../supervisor/replay/repair-wal.ts';
 import { ownerState, readLock } from '../wal/lock.ts';
 import { planRepair, type RepairStep } from '../wal/repair.ts';
 import { addSettingFlags, configOf, printLine, toJson } from './options.ts';

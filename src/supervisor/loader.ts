@@ -19,10 +19,10 @@ import { WalFullError, WalLockedError } from '../wal/errors.ts';
 import { HORIZON_FILE, openHorizon } from '../wal/horizon.ts';
 import { flusherConfig } from './flusher-config.ts';
 import { logFlusherEvent } from './flusher-log.ts';
-import { LoaderWatch } from './loader-watch.ts';
-import { recoverOwnerless } from './recover-ownerless.ts';
-import { logRecovery } from './recovery-log.ts';
+import { recoverOwnerless } from './replay/recover-ownerless.ts';
+import { logRecovery } from './replay/recovery-log.ts';
 import { recorderState } from './status-file.ts';
+import { LoaderWatch } from './watch/loader-watch.ts';
 
 export interface LoaderOptions {
   config: Config;

@@ -26,12 +26,12 @@ import { createWorkerFlusher } from '../sink/flusher-client.ts';
 import type { DrainResult, FlusherEvent } from '../sink/flusher-types.ts';
 import { flusherConfig } from './flusher-config.ts';
 import { logFlusherEvent } from './flusher-log.ts';
-import { type IngestPath, openIngestPath } from './ingest-path.ts';
-import { mayRemove, startRetention } from './retention-timer.ts';
-import { socketOwnership } from './socket-ownership.ts';
+import { mayRemove, startRetention } from './guards/retention-timer.ts';
+import { type IngestPath, openIngestPath } from './ingest/ingest-path.ts';
+import { socketOwnership } from './ingest/socket-ownership.ts';
 import { statusOf } from './status.ts';
 import { STATUS_FILE, writeStatus } from './status-file.ts';
-import { Watch } from './watch.ts';
+import { Watch } from './watch/watch.ts';
 
 /** What a stop has left behind. */
 export interface StopResult {

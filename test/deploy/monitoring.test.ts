@@ -100,7 +100,7 @@ describe('alert rules', () => {
   });
 
   test('every condition of the health has a paragraph', () => {
-    const tags = [...read('src/supervisor/health-causes.ts').matchAll(/\btag: '(\w+)'/g)].map(
+    const tags = [...read('src/supervisor/health/health-causes.ts').matchAll(/\btag: '(\w+)'/g)].map(
       ([, tag]) => tag!,
     );
     expect(tags.length).toBeGreaterThan(10);

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { StreamTable } from '../../src/net/session.ts';
 import { peerCredentials } from '../../src/net/socket-options.ts';
 import { createStreamListener, type StreamListener } from '../../src/net/stream-listener.ts';
-import { socketOwnership } from '../../src/supervisor/socket-ownership.ts';
+import { socketOwnership } from '../../src/supervisor/ingest/socket-ownership.ts';
 import { connectRaw } from '../support/raw-connection.ts';
 import { prefixed, RecordingSink, testFrame, until } from './recording-sink.ts';
 

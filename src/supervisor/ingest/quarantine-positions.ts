@@ -1,0 +1,36 @@
+// Refused frames take sequence numbers and are acknowledged, but lie in the quarantine, not in the WAL.
+// Without them a session whose last frames were refused would seem to have a gap there after a restart.
+
+import { FramingFault } from '../../net/frame-sink.ts';
+import type { StreamPosition } from '../../net/session.ts';
+import type { QuarantineEntry } from './quarantine.ts';
+
+/** Entries with these reasons are no frame of their own: the number they name may still come. */
+const WITHOUT_NUMBER: ReadonlySet<string> = new Set([
+  FramingFault.badLength,
+  FramingFault.truncated,
+  FramingFault.badCount,
+  FramingFault.trailingBytes,
+]);
+
+/**
+ * Moves each position on over the refused frames that follow it without a break; a stream of which nothing
+ * but refused frames came is added. `entries` in the order in which they were kept.
+ */
+export function advanceOverRefused(
+  positions: readonly StreamPosition[],
+  entries: readonly QuarantineEntry[],
+): StreamPosition[] {
+  const byName = new Map<string, StreamPosition>();
+  const key = (source: string, session: string) => JSON.stringify([source, session]);
+  for (const position of positions) byName.set(key(position.source, position.session), { ...position });
+  for (const { source, session, seq, reason } of entries) {
+    if (source === '' || WITHOUT_NUMBER.has(reason)) continue;
+    const name = key(source, session);
+    const position = byName.get(name) ?? { source, session, lastSeq: 0 };
+    if (seq !== position.lastSeq + 1) continue;
+    position.lastSeq = seq;
+    byName.set(name, position);
+  }
+  return [...byName.values()];
+}

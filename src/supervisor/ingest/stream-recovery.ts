@@ -1,0 +1,89 @@
+// Where each stream stood when the last recorder ended: the positions in the last segment's header, moved
+// on by the blocks after it. Groups are whole or not there, so a stream's highest number in the WAL has
+// nothing missing before it but frames that were refused.
+
+import { type BlockView, openBlock } from '../../columns/block-codec.ts';
+import { addRange, removeRange } from '../../net/sequence-ranges.ts';
+import type { StreamPosition } from '../../net/session.ts';
+import { readTopicModel, type TopicModel } from '../../schema/model.ts';
+import type { RecordHeader } from '../../wal/format.ts';
+import type { StreamPosition as WalStreamPosition, WalTopic } from '../../wal/segment-meta.ts';
+import { GAP_STATE, GAPS_TOPIC } from './gap-rows.ts';
+
+const TWO_32 = 0x1_0000_0000;
+const decoder = new TextDecoder();
+
+export class StreamRecovery {
+  readonly #positions = new Map<string, StreamPosition>();
+  readonly #models = new Map<bigint, TopicModel>();
+  readonly #datagramSources: ReadonlySet<string>;
+
+  /** `datagramSources`: names of the UDP feeds. */
+  constructor(datagramSources: ReadonlySet<string>) {
+    this.#datagramSources = datagramSources;
+  }
+
+  /** Takes the positions of a segment header. */
+  streams(positions: readonly WalStreamPosition[]): void {
+    for (const { source, session, lastSeq } of positions) this.#advance(source, session, Number(lastSeq));
+  }
+
+  /** Takes the rows of a block after that header; throws BlockFormatError. */
+  block(header: RecordHeader, payload: Uint8Array, topic: WalTopic): void {
+    const view = openBlock(this.#modelOf(topic), payload, header.rowCount);
+    if (topic.topic === GAPS_TOPIC) this.#gaps(view);
+    const { streams, streamIndex, seqWords } = view;
+    const highest = new Float64Array(streams.length);
+    for (let row = 0; row < header.rowCount; row++) {
+      const seq = seqWords[row * 2 + 1]! * TWO_32 + seqWords[row * 2]!;
+      const index = streamIndex[row]!;
+      if (seq > highest[index]!) highest[index] = seq;
+    }
+    for (const [index, { source, session }] of streams.entries())
+      this.#advance(source, session, highest[index]!);
+  }
+
+  /**
+   * A gap's row stands for all its numbers, not only for the first, which is its seq: a restart must not
+   * find the rest of it again. Datagrams of a gap may still come late: its numbers are not duplicates.
+   */
+  #gaps({ rowCount, streams, streamIndex, columns }: BlockView): void {
+    const valuesOf = (name: string) => columns.find(({ model }) => model.name === name)?.values;
+    const [firsts, lasts, states] = [valuesOf('first_seq'), valuesOf('last_seq'), valuesOf('state')];
+    if (!firsts || !lasts || !states) return;
+    for (let row = 0; row < rowCount; row++) {
+      const first = firsts[row * 2 + 1]! * TWO_32 + firsts[row * 2]!;
+      const last = lasts[row * 2 + 1]! * TWO_32 + lasts[row * 2]!;
+      const { source, session } = streams[streamIndex[row]!]!;
+      const position = this.#advance(source, session, last);
+      if (!this.#datagramSources.has(position.source)) continue;
+      position.holes ??= [];
+      if (states[row] === GAP_STATE.missing) addRange(position.holes, first, last);
+      else removeRange(position.holes, first, last);
+    }
+  }
+
+  /** What was found, for StreamTable.restore. */
+  positions(): StreamPosition[] {
+    return [...this.#positions.values()];
+  }
+
+  #advance(sourceBytes: Uint8Array, sessionBytes: Uint8Array, seq: number): StreamPosition {
+    const source = decoder.decode(sourceBytes);
+    const session = decoder.decode(sessionBytes);
+    const key = JSON.stringify([source, session]);
+    const position = this.#positions.get(key) ?? { source, session, lastSeq: seq };
+    this.#positions.set(key, position);
+    if (seq > position.lastSeq) position.lastSeq = seq;
+    return position;
+  }
+
+  #modelOf(topic: WalTopic): TopicModel {
+    let model = this.#models.get(topic.fingerprint);
+    if (model === undefined) {
+      model = readTopicModel(topic.bfbs);
+      this.#models.set(topic.fingerprint, model);
+    }
+    return model;
+  }
+}

@@ -1,0 +1,169 @@
+// Replay of dead letters: from the WAL while it has their rows, else from the body that was kept.
+//
+// A letter is done when the server has been seen to have every row of its group; then it is moved to
+// `dead-letter/replayed/`, body first, so that a description never stands there without one. A letter whose
+// group the flusher has not finished is left alone: the flusher may deliver it yet.
+
+import { describeError, RecorderError } from '../../errors.ts';
+import type { FileSystem } from '../../io/file-system.ts';
+import { DEAD_LETTER_DIRECTORY, type DeadLetter, listDeadLetters } from '../../sink/dead-letter.ts';
+import { quoteString } from '../../sink/table-columns.ts';
+import { insertSettings } from '../../sink/table-plan.ts';
+import { openHorizon } from '../../wal/horizon.ts';
+import { type ReplayOptions, replayTopic, topicsOf, unfinishedLsn } from './replay.ts';
+import type { RowFilter } from './replay-filter.ts';
+import { ReplayError } from './replay-group.ts';
+
+export const REPLAYED_DIRECTORY = 'replayed';
+
+/**
+ * `replayed`: rows were sent. `present`: the server had them all. `unfinished`: the flusher is still at it.
+ * `failed`: stays as it is, see `message`.
+ */
+export type LetterOutcome = 'replayed' | 'present' | 'unfinished' | 'failed';
+
+export interface ReplayedLetter {
+  topic: string;
+  firstLsn: string;
+  lastLsn: string;
+  rowCount: number;
+  outcome: LetterOutcome;
+  /** Rows sent, or with `dryRun` rows that would be. */
+  sent: number;
+  message: string | null;
+}
+
+const NO_FILTER: RowFilter = {
+  topic: null,
+  fromLsn: 0n,
+  endLsn: null,
+  source: null,
+  session: null,
+  fromSeq: null,
+  toSeq: null,
+  fromNs: null,
+  endNs: null,
+};
+
+/** Replays all dead letters, or those of a topic, oldest first. A letter that fails holds no other up. */
+export async function replayDeadLetters(
+  options: ReplayOptions,
+  topic: string | null,
+  report: (letter: ReplayedLetter) => void,
+): Promise<ReplayedLetter[]> {
+  const { fileSystem, dir, signal } = options;
+  const letters = listDeadLetters(fileSystem, dir)
+    .filter((letter) => topic === null || letter.topic === topic)
+    .sort((a, b) => (BigInt(a.firstLsn) < BigInt(b.firstLsn) ? -1 : 1));
+  const done: ReplayedLetter[] = [];
+  for (const letter of letters) {
+    if (signal.aborted) break;
+    const { topic: name, firstLsn, lastLsn, rowCount } = letter;
+    const facts = { topic: name, firstLsn, lastLsn, rowCount };
+    let result: ReplayedLetter;
+    try {
+      result = { ...facts, message: null, ...(await replayLetter(options, letter)) };
+      const isDone = result.outcome === 'replayed' || result.outcome === 'present';
+      if (isDone && !options.dryRun) setAside(fileSystem, dir, letter);
+    } catch (error) {
+      if (!(error instanceof RecorderError)) throw error;
+      result = { ...facts, outcome: 'failed', sent: 0, message: describeError(error) };
+    }
+    done.push(result);
+    report(result);
+  }
+  return done;
+}
+
+async function replayLetter(
+  options: ReplayOptions,
+  letter: DeadLetter,
+): Promise<Pick<ReplayedLetter, 'outcome' | 'sent'>> {
+  const { fileSystem, dir } = options;
+  const isOwn = openHorizon(fileSystem, dir)?.walId === BigInt(`0x${letter.walId}`);
+  const unfinished = isOwn ? unfinishedLsn(fileSystem, dir, letter.topic) : null;
+  // Without a flush log nothing is known of the flusher, and it will ask the server first.
+  if (unfinished !== null && unfinished !== 0n && unfinished <= BigInt(letter.lastLsn)) {
+    return { outcome: 'unfinished', sent: 0 };
+  }
+  const fromWal =
+    isOwn && unfinished !== null && unfinished !== 0n ? await replayFromWal(options, letter) : null;
+  const sent = fromWal ?? (await replayBody(options, letter));
+  return { outcome: sent > 0 ? 'replayed' : 'present', sent };
+}
+
+/** Rows sent; null when the WAL no longer has all rows of the letter's group. */
+async function replayFromWal(options: ReplayOptions, letter: DeadLetter): Promise<number | null> {
+  const { fileSystem, dir } = options;
+  const model = topicsOf(fileSystem, dir).find(({ topic }) => topic === letter.topic);
+  if (model === undefined) return null;
+  const range = { fromLsn: BigInt(letter.firstLsn), endLsn: BigInt(letter.lastLsn) + 1n };
+  const filter = { ...NO_FILTER, ...range, topic: letter.topic };
+  // Looked at first: a part of a group is not sent when the rest is in the body alone.
+  let isWhole = true;
+  const onDamage = () => {
+    isWhole = false;
+  };
+  const there = await replayTopic({ ...options, dryRun: true, onDamage }, model, filter);
+  if (!isWhole || there.selected !== groupRowsOf(letter)) return null;
+  if (options.dryRun) return there.sent;
+  return (await replayTopic(options, model, filter)).sent;
+}
+
+/** Rows of the group; a letter may hold only those that the server did not take. */
+function groupRowsOf({ groupRowCount, rowCount }: DeadLetter): number {
+  return groupRowCount ?? rowCount;
+}
+
+/** Sends the body as it was kept, all of it or nothing. Returns the rows sent. */
+async function replayBody(options: ReplayOptions, letter: DeadLetter): Promise<number> {
+  const { client, capabilities, dryRun, id } = options;
+  const groupRows = groupRowsOf(letter);
+  const found = await countGroup(options, letter);
+  if (found === groupRows) return 0;
+  if (found !== groupRows - letter.rowCount) {
+    throw new ReplayError(
+      `the server has ${found} of the group's ${groupRows} rows, the WAL no longer has them all`,
+    );
+  }
+  const body = readBody(options, letter);
+  if (dryRun) return letter.rowCount;
+  const settings = insertSettings(capabilities, letter.token, letter.rowCount);
+  await client.insert({
+    sql: letter.sql,
+    body,
+    queryId: `${id}-${letter.topic}-${letter.firstLsn}`,
+    settings,
+  });
+  const now = await countGroup(options, letter);
+  if (now !== groupRows) throw new ReplayError(`after the insert the server has ${now} of ${groupRows} rows`);
+  return letter.rowCount;
+}
+
+async function countGroup({ client }: ReplayOptions, letter: DeadLetter): Promise<number> {
+  const { table, recorder, walId, firstLsn, lastLsn } = letter;
+  const rows = await client.query<{ rows: string }>(
+    `SELECT uniqExact(wal_lsn) AS rows FROM ${table} WHERE recorder = ${quoteString(recorder)}` +
+      ` AND wal_id = ${BigInt(`0x${walId}`)} AND wal_lsn BETWEEN ${firstLsn} AND ${lastLsn}`,
+  );
+  return Number(rows[0]?.rows ?? 0);
+}
+
+function readBody({ fileSystem, dir }: ReplayOptions, letter: DeadLetter): Uint8Array {
+  const body = fileSystem.readFile(`${dir}/${DEAD_LETTER_DIRECTORY}/${letter.bodyFile}`);
+  const sum = Bun.hash.xxHash3(body).toString(16).padStart(16, '0');
+  if (body.length === letter.bodySizeBytes && sum === letter.bodyChecksum) return body;
+  throw new ReplayError(`${letter.bodyFile} is damaged`);
+}
+
+function setAside(fileSystem: FileSystem, dir: string, { bodyFile }: DeadLetter): void {
+  const from = `${dir}/${DEAD_LETTER_DIRECTORY}`;
+  const to = `${from}/${REPLAYED_DIRECTORY}`;
+  fileSystem.mkdir(to);
+  for (const name of [bodyFile, bodyFile.replace(/\.body$/, '.json')]) {
+    // A replay that was killed here has moved the body already.
+    if (fileSystem.exists(`${from}/${name}`)) fileSystem.rename(`${from}/${name}`, `${to}/${name}`);
+    fileSystem.syncDirectoryNow(to);
+    fileSystem.syncDirectoryNow(from);
+  }
+}
