@@ -3,9 +3,11 @@
 
 import { parseArgs } from 'node:util';
 import { extractSuite } from './extract.ts';
+import { flushSuite } from './flush.ts';
+import { ingestSuite } from './ingest.ts';
 import type { BenchResult, BenchSuite } from './suite.ts';
 
-const suites: BenchSuite[] = [extractSuite];
+const suites: BenchSuite[] = [extractSuite, ingestSuite, flushSuite];
 
 /** Four significant digits: more is noise. */
 const round = (value: number) => Number(value.toPrecision(4));

@@ -1,0 +1,76 @@
+// What the benchmarks send: frames of recorded market data where ../shared/data is there, else of the
+// simulator; the same ones in every run. A sender repeats them.
+
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { openBinance } from '../../src/feed/binance.ts';
+import type { FeedEvent } from '../../src/feed/event.ts';
+import { createFeedReport } from '../../src/feed/feed-report.ts';
+import { openSim } from '../../src/feed/sim/simulator.ts';
+import { createFrameBuilder } from '../../src/schema/build-frame.ts';
+import { topics } from '../../src/schema/registry.ts';
+
+export const DATA_DIR = resolve(import.meta.dir, '../../../shared/data');
+const SIM_SEED = 1;
+const TICK = 1;
+const QUOTE = 2;
+
+/** Size-prefixed frames one after another, as a stream carries them. */
+export interface FrameFile {
+  path: string;
+  frames: number;
+  sizeBytes: number;
+  /** Where they come from, for the report. */
+  origin: string;
+}
+
+/** Which events become frames. */
+export type InputName = 'ticks' | 'market' | 'all';
+
+const choices: Record<InputName, (event: FeedEvent) => boolean> = {
+  // Binance spot trades: 136 bytes each and a size prefix of 4.
+  ticks: ({ topic, row }) =>
+    topic === 'market_data' && row['kind'] === TICK && row['exchange'] !== 'BINANCE_USDM',
+  market: ({ topic, row }) => topic === 'market_data' && (row['kind'] === TICK || row['kind'] === QUOTE),
+  all: () => true,
+};
+
+async function* recordedOrSimulated(name: InputName): AsyncGenerator<FeedEvent[]> {
+  const binance = join(DATA_DIR, 'binance');
+  if (name === 'all' || !existsSync(binance)) {
+    yield* openSim({ seed: SIM_SEED, rows: 100_000 }).batches();
+    return;
+  }
+  const report = createFeedReport(() => {});
+  for (const source of await openBinance([binance], {}, report)) yield* source.batches();
+}
+
+/** The first `count` events of an input. */
+export async function inputEvents(name: InputName, count: number): Promise<FeedEvent[]> {
+  const events: FeedEvent[] = [];
+  for await (const batch of recordedOrSimulated(name)) {
+    for (const event of batch) if (events.length < count && choices[name](event)) events.push(event);
+    if (events.length >= count) break;
+  }
+  return events;
+}
+
+/** Size-prefixed frames of events. */
+export function framesOf(events: readonly FeedEvent[]): Uint8Array[] {
+  const builders = new Map(topics.map((model) => [model.topic, createFrameBuilder(model)]));
+  return events.map(({ topic, row }) => builders.get(topic)!.buildSizePrefixed(row));
+}
+
+/** Writes frames for senders. */
+export function writeFrameFile(path: string, frames: readonly Uint8Array[], origin: string): FrameFile {
+  const bytes = Buffer.concat(frames);
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, bytes);
+  return { path, frames: frames.length, sizeBytes: bytes.length, origin };
+}
+
+/** A frame file of an input in a directory. */
+export async function inputFile(dir: string, name: InputName, count: number): Promise<FrameFile> {
+  const origin = name !== 'all' && existsSync(DATA_DIR) ? 'recorded' : 'simulated';
+  return writeFrameFile(join(dir, `${name}.frames`), framesOf(await inputEvents(name, count)), origin);
+}
