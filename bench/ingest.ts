@@ -7,8 +7,8 @@
 //   …/resident                  most resident memory of the process, against the target
 //   …/while-flushing            rows a second while the flusher delivers to an embedded ClickHouse, against
 //                               the same recorder that does not deliver; all on the same cores
-//   …/while-flushing/main-thread  CPU of the ingest thread alone, ns a row, against the same: what the flusher
-//                               costs it however many cores there are
+//   …/while-flushing/main-thread  CPU of the ingest thread alone, ns a row, against the same: what the
+//                               flusher costs it however many cores there are
 
 import { join } from 'node:path';
 import { startTestServer } from '../test/support/embedded.ts';
