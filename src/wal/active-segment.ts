@@ -43,7 +43,8 @@ export interface SegmentStart {
 
 /**
  * Begins a segment with room for a record of `recordSizeBytes`: header into the page cache, then the name.
- * Not durable before the file and the directory are synced. Throws WalFullError, WalWriteError.
+ * Not durable before the file and the directory are synced, except where it takes the place of an empty one:
+ * a power loss must leave one of the two headers. Throws WalFullError, WalWriteError.
  */
 export function beginSegment(
   { fileSystem, dir }: { fileSystem: FileSystem; dir: string },
@@ -63,6 +64,7 @@ export function beginSegment(
   }
   try {
     file.write(header, 0);
+    if (fileSystem.exists(`${dir}/${name}`)) file.syncNow();
     fileSystem.rename(file.path, `${dir}/${name}`);
   } catch (cause) {
     file.close();

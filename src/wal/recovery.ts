@@ -7,7 +7,7 @@ import { WalFormatError } from './errors.ts';
 import { endLsn, type RecordHeader } from './format.ts';
 import { type Horizon, openHorizon } from './horizon.ts';
 import { checkMissing, refuseForeign, withoutUnborn, withoutUnreached } from './recovery-checks.ts';
-import { type CutPlan, collectFindings, planCut, provenHorizon } from './recovery-plan.ts';
+import { type CutPlan, collectFindings, type FoundBlock, planCut, provenHorizon } from './recovery-plan.ts';
 import { applyCut, moveAside, type RepairContext, repairStamp } from './recovery-repair.ts';
 import type { RecoveredState, RecoveryOptions, RecoveryReport } from './recovery-report.ts';
 import { ReadBuffer, readPayload } from './segment-file.ts';
@@ -195,10 +195,23 @@ function chainEnd(
   reportLostRows(last.name, plan, largest(rowsEnd, empty ? last.baseLsn : 0n), proven, report);
   const reason = gapOfEmpty?.reason ?? (proven > recordsEnd ? 'lost_tail' : 'numbers_taken');
   const gapBefore = nextLsn === recordsEnd ? null : { firstLsn: recordsEnd, lastLsn: nextLsn - 1n, reason };
-  const linked = empty ? last : segments[startIndex]!;
-  const prevChecksum = lastKept?.header.headerChecksum ?? linked.header!.prevChecksum;
+  const { prevChecksum } = empty
+    ? last.header!
+    : { prevChecksum: lastChecksum(segments, startIndex, lastKept) };
   const previousBaseLsn = empty ? last.meta!.previousBaseLsn : last.baseLsn;
   return { nextLsn, chain: { prevChecksum, previousBaseLsn, gapBefore }, stale };
+}
+
+/** Checksum of the last intact header: of a record, or of the last segment where it holds none. */
+function lastChecksum(
+  segments: readonly SurveyedSegment[],
+  startIndex: number,
+  lastKept: FoundBlock | undefined,
+): bigint {
+  const last = segments.at(-1)!;
+  if (lastKept?.segmentIndex === segments.length - 1) return lastKept.header.headerChecksum;
+  const before = lastKept?.header.headerChecksum ?? segments[startIndex]!.header!.headerChecksum;
+  return last.header?.headerChecksum ?? before;
 }
 
 /** Rows at the end that were durable once, or counted as such, and that no file holds any more. */

@@ -24,18 +24,21 @@ import {
 import { decodeSegmentMeta, type SegmentMeta } from './segment-meta.ts';
 
 const SEARCH_CHUNK_BYTES = 1024 * 1024;
+const LEAST_BUFFER_BYTES = 4096;
 
 /** A buffer that grows and is reused: a view that it returned is valid until its next read. */
 export class ReadBuffer {
   #bytes: Uint8Array;
 
-  constructor(initialSizeBytes = 64 * 1024) {
+  constructor(initialSizeBytes = 0) {
     this.#bytes = new Uint8Array(initialSizeBytes);
   }
 
   /** Reads up to `sizeBytes` at `offset`, fewer at the end of the file. The view starts 8-byte aligned. */
   read(file: FileHandle, offset: number, sizeBytes: number): Uint8Array {
-    if (this.#bytes.length < sizeBytes) this.#bytes = new Uint8Array(Math.ceil(sizeBytes * 1.25));
+    if (this.#bytes.length < sizeBytes) {
+      this.#bytes = new Uint8Array(Math.max(Math.ceil(sizeBytes * 1.25), LEAST_BUFFER_BYTES));
+    }
     const target = this.#bytes.subarray(0, sizeBytes);
     return target.subarray(0, file.read(target, offset));
   }

@@ -6,9 +6,8 @@
 // - `append` does not wait for the disk: it writes into the page cache, into blocks allocated already.
 // - A failed sync is never repeated: what it should cover is void; a new segment starts (WalSyncError).
 //
-// Life cycle: `openWal` (open.ts) locks, recovers and opens a new segment → `append`, `sync`, `trim` →
-// `close`. A segment is born from a file of zeros (segment-allocator.ts): its header is written, the file
-// gets its name, the next sync makes header, name and rows durable together. Full, it is cut to length.
+// Life cycle: `openWal` (open.ts) → `append`, `sync`, `trim` → `close`. A segment is born from a file of zeros
+// (segment-allocator.ts): header, then name; the next sync makes both and the rows durable. Full, it is cut.
 
 import type { ActiveSegment, SegmentStart } from './active-segment.ts';
 import { WalClosedError, WalSyncError, WalWriteError } from './errors.ts';
@@ -73,8 +72,7 @@ export class Wal {
     this.#groupEnd = this.#border();
     this.#durable = this.#groupEnd;
     if (settings.syncPolicy !== 'interval') return;
-    // onSyncFailure tells of a failure; nobody waits for this promise.
-    const sync = () => this.#syncs.request().catch(() => undefined);
+    const sync = () => this.#syncs.request().catch(() => undefined); // onSyncFailure has told of it.
     this.#timer = setInterval(sync, settings.syncIntervalMs).unref();
   }
 
@@ -182,6 +180,8 @@ export class Wal {
    */
   async sync(): Promise<{ durableLsn: bigint }> {
     if (this.#closed !== null) throw this.#closed;
+    // A sync that failed since the caller ended its group has taken rows of it out of the file.
+    this.#writeRescued();
     if (this.#settings.syncPolicy === 'group') await this.#syncs.request();
     else this.#publish(this.#groupEnd);
     return { durableLsn: this.#durable.lsn };

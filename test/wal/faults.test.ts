@@ -136,6 +136,19 @@ test('rows of a failed sync that wait for room are the first to be written', asy
   expect(verifyWal(fileSystem, DIR).damaged).toEqual([]);
 });
 
+test('under the policy interval, no row counts as written that a failed sync has taken back', async () => {
+  const fileSystem = new MemoryFileSystem();
+  const wal = await open(fileSystem, { syncPolicy: 'interval', syncIntervalMs: 1e6 });
+  const row = appendRandom(wal, random);
+  fileSystem.fault = (operation) => (operation === 'sync' ? 'EIO' : null);
+  await wal.syncNow().catch(() => undefined);
+  const { durableLsn } = await wal.sync();
+  const killed = fileSystem.afterKill();
+  expect(readAll(killed, { durableLsn }).blocks).toEqual([{ ...row, lsn: row.lsn + BigInt(row.rowCount) }]);
+  fileSystem.fault = () => null;
+  await wal.close();
+});
+
 test('rows of a failed sync that cannot be read back close the WAL', async () => {
   const fileSystem = new MemoryFileSystem();
   const wal = await open(fileSystem);
@@ -260,6 +273,23 @@ test('a start that fails leaves a log that the next one takes, also where no row
     const again = await open(after);
     expect(again.nextLsn).toBeGreaterThanOrEqual(0n);
     await again.close();
+    await wal.close();
+  }
+});
+
+test('a segment takes the place of an empty one only when its header is durable', async () => {
+  for (let round = 0; round < 40; round++) {
+    const fileSystem = new MemoryFileSystem();
+    const wal = await open(fileSystem, { syncPolicy: 'none' });
+    fileSystem.fault = (operation, path) => (operation === 'write' && path.endsWith('.wal') ? 'EIO' : null);
+    expect(() => appendRandom(wal, random)).toThrow(WalWriteError);
+    fileSystem.fault = () => null;
+    appendRandom(wal, random);
+    // Durable under this policy means written: the horizon is ahead of the disk.
+    await wal.sync();
+    const after = fileSystem.afterPowerLoss(random);
+    if (after.exists(`${DIR}/lock`)) after.unlink(`${DIR}/lock`);
+    await (await open(after)).close();
     await wal.close();
   }
 });

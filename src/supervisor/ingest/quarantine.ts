@@ -190,7 +190,9 @@ export function readQuarantineIndex(directory: string, fileSystem: FileSystem): 
   const path = `${directory}/${QUARANTINE_INDEX}`;
   if (!fileSystem.exists(path)) return [];
   const entries: QuarantineEntry[] = [];
-  const dataSizeBytes = fileSystem.readFile(`${directory}/${QUARANTINE_DATA}`).byteLength;
+  const data = `${directory}/${QUARANTINE_DATA}`;
+  // A power loss may keep one of the two names.
+  const dataSizeBytes = fileSystem.exists(data) ? fileSystem.readFile(data).byteLength : 0;
   for (const line of new TextDecoder().decode(fileSystem.readFile(path)).split('\n')) {
     if (line === '') continue;
     try {
