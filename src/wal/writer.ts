@@ -6,7 +6,7 @@
 // - `append` does not wait for the disk: it writes into the page cache, into blocks allocated already.
 // - A failed sync is never repeated: what it should cover is void; a new segment starts (WalSyncError).
 //
-// Life cycle: `openWal` (open.ts) → `append`, `sync`, `trim` → `close`. A segment is born from a file of zeros
+// Life cycle: `openWal` (open.ts) → `append`, `sync`, `trim` → `close`. A segment begins as a file of zeros
 // (segment-allocator.ts): header, then name; the next sync makes both and the rows durable. Full, it is cut.
 
 import type { ActiveSegment, SegmentStart } from './active-segment.ts';
