@@ -23,6 +23,8 @@ export interface TopStatus extends RecorderStatus {
   nextLsn?: number | string;
   durableLsn?: number | string;
   paused?: boolean;
+  /** Connections that are held back, since they bring a topic that is stopped. */
+  held?: number;
   flusher?: { topics: FlusherTopic[] } | null;
   lag?: Record<string, { rows: number; bytes: number; oldestMs: number | null }>;
 }
@@ -127,7 +129,7 @@ function headLines({ status, source }: TopSample, rates: readonly TopicRates[]):
     `recorder ${printable(status.recorder)}  pid ${status.pid}  ${clock(status.updatedAt)} UTC  ` +
       `${printable(state)}${ready}`,
     `in: ${count(perSecond)} rows/s  malformed ${count(malformed)}  sent again ${count(status.duplicates)}` +
-      `  gaps ${count(status.gaps)}${status.paused === true ? '  PRODUCERS HELD BACK' : ''}`,
+      `  gaps ${count(status.gaps)}${heldBackText(status)}`,
   ];
   if (disk?.walBytes !== undefined) {
     const unsynced = Number(status.nextLsn ?? 0) - Number(status.durableLsn ?? 0);
@@ -138,6 +140,11 @@ function headLines({ status, source }: TopSample, rates: readonly TopicRates[]):
   }
   lines.push(`ClickHouse: ${clickhouseText(status, source)}`);
   return lines;
+}
+
+function heldBackText({ paused, held = 0 }: TopStatus): string {
+  if (paused === true) return '  PRODUCERS HELD BACK';
+  return held === 0 ? '' : `  ${held} CONNECTIONS HELD BACK`;
 }
 
 function clickhouseText({ clickhouseUrl, flusher, disk }: TopStatus, source: TopSample['source']): string {

@@ -89,5 +89,6 @@ export interface FrameSink {
   /** Bytes that are not a frame. Those of too_short and too_large take a sequence number as a frame does. */
   malformed(event: MalformedEvent): void;
   gap(event: GapEvent): void;
-  chunkEnd(): void;
+  /** True: the sender, where it can be held back, is not to be read from until its listener is told. */
+  chunkEnd(): boolean;
 }

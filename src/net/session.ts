@@ -35,6 +35,8 @@ export interface Stream {
   readonly resumable: boolean;
   /** Datagrams bring it: their sender cannot be held back */
   isDatagram: boolean;
+  /** It has brought rows of a topic that goes last when there is no room for all */
+  isVital: boolean;
   receivedSeq: number;
   /** Highest number that the last capture covered */
   capturedSeq: number;
@@ -201,6 +203,7 @@ export class StreamTable {
       sessionBytes: encoder.encode(session),
       resumable,
       isDatagram: false,
+      isVital: false,
       receivedSeq: 0,
       capturedSeq: 0,
       durableSeq: 0,

@@ -19,6 +19,8 @@ import { WriteQueue } from './write-queue.ts';
 export interface StreamListenerStats {
   /** Open now */
   connections: number;
+  /** Not read from now, since what they bring is not wanted for now */
+  held: number;
   /** Opened since the start */
   accepted: number;
   /** Turned away: too many */
@@ -47,6 +49,8 @@ export interface StreamShared {
   /** The connection that has each session now */
   readonly sessions: Map<Stream, StreamConnection>;
   readonly plainPrefix: string;
+  /** Stops reading from a connection until all that are held are released. */
+  readonly hold: (connection: StreamConnection) => void;
 }
 
 /** How long a peer may take to read a Goodbye before its connection is cut. */
@@ -83,7 +87,7 @@ export class StreamConnection implements FrameHandler {
     stats.bytes += bytes.byteLength;
     sink.chunkStart(this.#shared.path);
     const intact = this.#reader.push(bytes);
-    sink.chunkEnd();
+    if (sink.chunkEnd()) this.#shared.hold(this);
     if (this.#stream !== null) this.#shared.streams.touch(this.#stream);
     if (!intact && !this.#done) {
       stats.brokenStreams++;

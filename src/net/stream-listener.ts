@@ -17,7 +17,8 @@
 //   are due.
 // - With a list of users, a connection of anybody else is closed before a byte of it is looked at.
 // - A session has one connection: a second one takes it over, the first is told so and closed.
-// - pause() stops reading from all connections; the kernel's buffers then hold back the producers.
+// - pause() stops reading from all connections; the kernel's buffers then hold back the producers. A
+//   connection whose chunk the sink wants no more of is held alone, until release().
 
 import { RetryableGoodbye } from './control-messages.ts';
 import { DEFAULT_MAX_FRAME_BYTES } from './frame-reader.ts';
@@ -58,6 +59,8 @@ export interface StreamListener {
   sendAcks(): void;
   pause(): void;
   resume(): void;
+  /** Reads again from the connections that the sink held back; it may hold them again. */
+  release(): void;
   /**
    * Takes no further connections and reads what producers have already written: resolves when every
    * connection has ended or been quiet for a moment, or after `deadlineMs`. Connections stay open, so that
@@ -94,9 +97,10 @@ export async function createStreamListener(options: StreamListenerOptions): Prom
     sendAcks: () => connections.sendAcks(),
     pause: () => connections.pause(),
     resume: () => connections.resume(),
+    release: () => connections.release(),
     async drain(deadlineMs) {
       listener.hide();
-      connections.resume();
+      connections.readAll();
       await connections.quiet(deadlineMs);
       listener.stopAccepting();
     },
@@ -111,6 +115,7 @@ export async function createStreamListener(options: StreamListenerOptions): Prom
 class Connections {
   readonly stats: StreamListenerStats = {
     connections: 0,
+    held: 0,
     accepted: 0,
     refused: 0,
     chunks: 0,
@@ -121,10 +126,13 @@ class Connections {
     brokenStreams: 0,
   };
   readonly #open = new Set<StreamConnection>();
+  readonly #held = new Set<StreamConnection>();
   readonly #shared: StreamShared;
   readonly #maxConnections: number;
   readonly #allowedUids: ReadonlySet<number> | null;
   #isPaused = false;
+  /** What producers have written is read to its end, whatever it is. */
+  #readsAll = false;
 
   constructor(options: StreamListenerOptions) {
     this.#maxConnections = options.maxConnections ?? DEFAULT_MAX_CONNECTIONS;
@@ -140,6 +148,7 @@ class Connections {
       sessions: new Map(),
       // Unique over restarts, so that two runs' plain connections never share a stream.
       plainPrefix: `${PLAIN_SESSION_PREFIX}${Date.now().toString(36)}-${process.pid.toString(36)}`,
+      hold: (connection) => this.#hold(connection),
     };
   }
 
@@ -175,7 +184,9 @@ class Connections {
   closed(connection: StreamConnection): void {
     connection.closed();
     this.#open.delete(connection);
+    this.#held.delete(connection);
     this.stats.connections = this.#open.size;
+    this.stats.held = this.#held.size;
   }
 
   sendAcks(): void {
@@ -189,7 +200,29 @@ class Connections {
 
   resume(): void {
     this.#isPaused = false;
+    for (const connection of this.#open) if (!this.#held.has(connection)) connection.socket.resume();
+  }
+
+  release(): void {
+    const held = [...this.#held];
+    this.#held.clear();
+    this.stats.held = 0;
+    if (!this.#isPaused) for (const connection of held) connection.socket.resume();
+  }
+
+  /** Resumes all connections, and holds none any more. */
+  readAll(): void {
+    this.#readsAll = true;
+    this.#isPaused = false;
+    this.release();
     for (const connection of this.#open) connection.socket.resume();
+  }
+
+  #hold(connection: StreamConnection): void {
+    if (this.#readsAll || !this.#open.has(connection)) return;
+    this.#held.add(connection);
+    this.stats.held = this.#held.size;
+    connection.socket.pause();
   }
 
   /** Resolves when no connection is open, or none has sent anything for a moment, or after `deadlineMs`. */

@@ -51,6 +51,7 @@ const gauges = {
   recorder_health_state: ['1 for the current state, 0 for the others', ['state']],
   recorder_health_condition: ['1 while a condition holds', ['tag', 'state']],
   recorder_connections: ['Open connections to the Unix socket'],
+  recorder_connections_held: ['Connections not read from, since they bring a topic that is stopped'],
   recorder_streams: ['Streams (source and session) known'],
   recorder_streams_paused: ['1 while stream producers are held back'],
   recorder_buffered_rows: ['Rows in memory that are not in the WAL', ['topic']],
@@ -69,7 +70,7 @@ const gauges = {
   recorder_disk_size_bytes: ['Size of the file system that holds the WAL'],
   recorder_disk_level: ['1 for the current level, 0 for the others', ['level']],
   recorder_topic_stopped: [
-    '1 while a topic is stopped for lack of disk space; policy block: its datagrams alone',
+    '1 while a topic is stopped for lack of disk space: dropped, or with policy block its producers wait',
     ['topic', 'policy'],
   ],
   recorder_lag_rows: ['Rows in the WAL that are not delivered', ['topic']],

@@ -80,6 +80,7 @@ export async function startRecorder(config: Config, deliver: boolean, logger: Lo
   const statusTimer = setInterval(saveStatus, STATUS_INTERVAL_MS);
   const isShort = () => watch.isDiskShort;
   const retention = mayRemove(config, deliver) ? startRetention(config, path.wal, isShort, logger) : null;
+  watch.attachRetention(retention);
   const stop = async (deadlineMs: number): Promise<StopResult> => {
     const result = await drain(parts, watch, deadlineMs);
     clearInterval(statusTimer);

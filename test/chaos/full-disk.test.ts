@@ -1,14 +1,13 @@
 // A WAL on a disk that is really full: a small tmpfs. Needs the right to mount.
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { startTestServer, type TestServer } from '../support/embedded.ts';
 import { startFaultProxy } from '../support/fault-proxy.ts';
 import { seededRandom } from '../support/random.ts';
 import { type RecorderProcess, reconcile, startRecorderProcess, until } from '../support/recorder-process.ts';
+import { canMountDisk, mountDisk, type SmallDisk } from '../support/small-disk.ts';
 import { compareStored } from '../support/stored-rows.ts';
 import { type SimProducer, startSimProducer } from './sim-producer.ts';
 
@@ -16,32 +15,6 @@ const random = seededRandom('full disk');
 const DISK_BYTES = 96 << 20;
 const ROWS = 100_000;
 const TIMEOUT_MS = 180_000;
-
-/** Mounts a tmpfs; null where that is not allowed. */
-function mountDisk(): string | null {
-  const path = mkdtempSync(join(tmpdir(), 'recorder-disk-'));
-  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'tmpfs', path]);
-  if (mounted.status === 0) return path;
-  rmSync(path, { recursive: true });
-  return null;
-}
-
-function unmount(path: string): void {
-  spawnSync('umount', ['-l', path]);
-  rmSync(path, { recursive: true, force: true });
-}
-
-function canMount(): boolean {
-  const path = mountDisk();
-  if (path === null) {
-    process.stderr.write(
-      '\n*** SKIPPED: the tests of a full disk need the right to mount a tmpfs (root)\n\n',
-    );
-    return false;
-  }
-  unmount(path);
-  return true;
-}
 
 /** Waits until nothing has been acknowledged for a while although producers have more to send. */
 async function stalled(producers: readonly SimProducer[], recorder: RecorderProcess): Promise<number> {
@@ -54,29 +27,23 @@ async function stalled(producers: readonly SimProducer[], recorder: RecorderProc
   return acked();
 }
 
-describe.skipIf(!canMount())('full disk', () => {
+describe.skipIf(!canMountDisk())('full disk', () => {
   let server: TestServer;
-  let disk: string;
+  let disk: SmallDisk;
   beforeAll(async () => {
     server = await startTestServer();
   }, 60_000);
   afterAll(() => server.close(), 30_000);
-
-  /** Fills the disk until `room` bytes are left. */
-  function fillDisk(room: number): void {
-    const { bavail, bsize } = statfsSync(disk);
-    writeFileSync(join(disk, 'ballast'), new Uint8Array(Math.max(0, bavail * bsize - room)));
-  }
 
   async function scenario(
     database: string,
     room: number,
     makeSpace: (proxy: { up(): Promise<void> }) => Promise<void>,
   ): Promise<void> {
-    disk = mountDisk()!;
-    const home = join(disk, 'home');
+    disk = mountDisk(DISK_BYTES)!;
+    const home = join(disk.path, 'home');
     mkdirSync(home);
-    fillDisk(room);
+    disk.fill(room);
     const proxy = await startFaultProxy({ target: server.url, random, choose: () => 'none' });
     await proxy.down();
     const recorder = await startRecorderProcess(home, {
@@ -88,6 +55,10 @@ describe.skipIf(!canMount())('full disk', () => {
         HFT_WAL_RETAIN_MS: '0',
         HFT_FLUSH_RETRY_MAX_MS: '300',
         HFT_RECORDER_HTTP: '',
+        // No level: nothing is held back before the last byte.
+        HFT_DISK_WARN_BYTES: '0',
+        HFT_DISK_CRITICAL_BYTES: '0',
+        HFT_DISK_HALT_BYTES: '0',
       },
     });
     const producers: SimProducer[] = [];
@@ -122,7 +93,7 @@ describe.skipIf(!canMount())('full disk', () => {
       for (const producer of producers) producer.abort();
       await recorder.end('SIGKILL');
       await proxy.close();
-      unmount(disk);
+      disk.unmount();
     }
   }
 
@@ -130,7 +101,7 @@ describe.skipIf(!canMount())('full disk', () => {
     'recording stops, says why, and goes on by itself when an operator makes space',
     async () => {
       await scenario('full_disk_operator', 20 << 20, async (proxy) => {
-        rmSync(join(disk, 'ballast'));
+        disk.empty();
         await Bun.sleep(500);
         await proxy.up();
       });

@@ -24,7 +24,7 @@ const FOREIGN = Uint8Array.of(8, 0, 0, 0, 4, 0, 0, 0, 0x58, 0x58, 0x58, 0x58);
 
 /** What the connections of one recorder share. */
 export function sharedOf(streams: StreamTable, sink: FrameSink): StreamShared {
-  const stats = { connections: 0, accepted: 0, refused: 0, chunks: 0, bytes: 0 };
+  const stats = { connections: 0, held: 0, accepted: 0, refused: 0, chunks: 0, bytes: 0 };
   return {
     path: '/socket',
     sourceName: 'unix',
@@ -35,6 +35,7 @@ export function sharedOf(streams: StreamTable, sink: FrameSink): StreamShared {
     stats: { ...stats, frames: 0, duplicates: 0, malformed: 0, brokenStreams: 0 },
     sessions: new Map(),
     plainPrefix: 'plain-model',
+    hold: () => {},
   };
 }
 

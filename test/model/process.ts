@@ -41,6 +41,7 @@ const observer: IngestObserver = {
   synced: () => {},
   durable: () => {},
   syncFailed: () => {},
+  walChanged: () => {},
 };
 const defaults = loadConfig({}, {});
 
@@ -76,6 +77,7 @@ export async function openRecorder(
   path.attach({
     pause: () => {},
     resume: () => {},
+    release: () => {},
     sendAcks: () => {
       for (const { connection } of producers) connection?.sendAck();
     },

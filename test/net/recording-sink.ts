@@ -14,6 +14,8 @@ export class RecordingSink implements FrameSink {
   readonly refused: SeenMalformed[] = [];
   readonly gaps: GapEvent[] = [];
   chunks = 0;
+  /** Answer of chunkEnd: the sender is to be held back. */
+  holds = false;
   #inChunk = false;
 
   chunkStart(): void {
@@ -47,9 +49,10 @@ export class RecordingSink implements FrameSink {
     this.gaps.push(event);
   }
 
-  chunkEnd(): void {
+  chunkEnd(): boolean {
     if (!this.#inChunk) throw new Error('chunkEnd without chunkStart');
     this.#inChunk = false;
+    return this.holds;
   }
 
   seqs(): number[] {

@@ -373,6 +373,31 @@ describe('the listener', () => {
     await until(() => sink.frames.length === 3, 'what has waited');
   });
 
+  test('who brings what is not wanted is held alone until released; a drain reads it all', async () => {
+    const [unwanted, wanted] = [await Client.connect(), await Client.connect()];
+    sink.holds = true;
+    unwanted.write(prefixed(testFrame(1)));
+    await until(() => listener.stats.held === 1, 'held');
+    sink.holds = false;
+    unwanted.write(prefixed(testFrame(2)));
+    for (let i = 1; i <= 3; i++) {
+      wanted.write(prefixed(testFrame(i)));
+      await until(() => sink.frames.length === 1 + i, 'the other one is read');
+      // A pause of all that ends is no release.
+      listener.pause();
+      listener.resume();
+    }
+    listener.release();
+    await until(() => sink.frames.length === 5, 'read again');
+    expect(listener.stats.held).toBe(0);
+    sink.holds = true;
+    unwanted.write(prefixed(testFrame(3)));
+    await until(() => listener.stats.held === 1, 'held again');
+    unwanted.write(prefixed(testFrame(4)));
+    await listener.drain(5000);
+    expect([sink.frames.length, listener.stats.held]).toEqual([7, 0]);
+  });
+
   test('takes only so many connections', async () => {
     listener.close();
     await start({ maxConnections: 2 });

@@ -1,5 +1,9 @@
 // Acts on disk pressure: measures once a second, stops topics by their policies, gives the reserve up and
 // makes it again. What is decided lies in disk-monitor.ts and disk-policy.ts.
+//
+// Invariants
+// - What is delivered goes before anything stops: a worse level acts when retention has nothing left to give.
+// - A change, of the level or of what is stopped, is one change of the health: one line in the log.
 
 import type { Config } from '../../config.ts';
 import { describeError } from '../../errors.ts';
@@ -9,28 +13,40 @@ import type { HealthTracker } from '../health/health.ts';
 import type { HealthCauses } from '../health/health-causes.ts';
 import type { IngestPath } from '../ingest/ingest-path.ts';
 import { DISK_LEVELS, type DiskLevel, DiskMonitor, type DiskState, diskThresholds } from './disk-monitor.ts';
-import { type FullPolicy, policiesOf, stoppedTopics } from './disk-policy.ts';
+import { describeStopped, type FullPolicy, policiesOf, stoppedTopics } from './disk-policy.ts';
 import { DiskReserve } from './disk-reserve.ts';
+import type { RunningRetention } from './retention-timer.ts';
 import type { WalUsage } from './wal-usage.ts';
 
 /** A start that fails, or ends soon, need not have written a reserve. */
 const FIRST_RESERVE_MS = 5000;
 /** Space beyond level warn that a reserve leaves. */
 const KEEP_FREE_FACTOR = 1.2;
+/** Retention may have to copy segments into an archive first: it is not waited for longer than this. */
+const RETENTION_HEAD_START_MS = 3000;
 
 export class DiskGuard {
-  readonly policies: ReadonlyMap<string, FullPolicy>;
   /** How often each level was entered. */
   readonly changes = new Map<DiskLevel, number>();
-  readonly #config: Config;
   readonly #logger: Logger;
   readonly #health: HealthTracker;
   readonly #causes: HealthCauses;
   readonly #startedMs = performance.now();
   readonly #topicNames = topics.map(({ topic }) => topic);
+  #config: Config;
+  #policies: ReadonlyMap<string, FullPolicy>;
   #monitor: DiskMonitor | null = null;
   #reserve: DiskReserve | null = null;
+  #retention: RunningRetention | null = null;
+  #lookAgain: () => void = () => {};
+  #isRetentionLooking = false;
+  #isRetentionExhausted = false;
+  /** The level that is shown and acted on: a worse one that is measured has to wait for retention. */
+  #level: DiskLevel = 'ok';
+  #worseSinceMs: number | null = null;
   #stopped = new Map<string, 'all' | 'datagrams'>();
+  /** What the health was told last. */
+  #told = '';
 
   /** Throws a RecorderError for a policy of a topic that is none. */
   constructor(config: Config, health: HealthTracker, causes: HealthCauses, logger: Logger) {
@@ -38,11 +54,20 @@ export class DiskGuard {
     this.#logger = logger;
     this.#health = health;
     this.#causes = causes;
-    this.policies = policiesOf(this.#topicNames, config.walFullPolicy);
+    this.#policies = policiesOf(this.#topicNames, config.walFullPolicy);
   }
 
   get level(): DiskLevel {
-    return this.#monitor?.level ?? 'ok';
+    return this.#level;
+  }
+
+  /** Delivered segments are to go. */
+  get isShort(): boolean {
+    return (this.#monitor?.level ?? 'ok') !== 'ok';
+  }
+
+  get policies(): ReadonlyMap<string, FullPolicy> {
+    return this.#policies;
   }
 
   /** Topics that are stopped now, and whether all their rows are dropped or datagrams alone. */
@@ -50,14 +75,31 @@ export class DiskGuard {
     return this.#stopped;
   }
 
+  /** Who removes delivered segments; without anybody topics stop at once. `lookAgain` is to call `look`. */
+  attachRetention(retention: RunningRetention | null, lookAgain: () => void): void {
+    this.#retention = retention;
+    this.#lookAgain = lookAgain;
+  }
+
+  /** Takes other thresholds and policies. Throws as the constructor, and changes nothing then. */
+  reconfigure(config: Config): void {
+    this.#policies = policiesOf(this.#topicNames, config.walFullPolicy);
+    this.#config = config;
+    this.#monitor = null;
+  }
+
   /** Takes a measurement and acts on it. */
   look(usage: WalUsage, path: IngestPath): void {
-    this.#monitor ??= new DiskMonitor(this.#thresholds(usage));
+    this.#monitor ??= new DiskMonitor(this.#thresholds(usage), this.#level);
     this.#reserve ??= new DiskReserve(this.#config.walDir, this.#config.walReserveBytes);
-    const monitor = this.#monitor;
-    const state: DiskState = { ...usage, reserveGivenUpBytes: this.#reserve.givenUpBytes };
-    if (monitor.measure(state)) this.#levelChanged(monitor.level, monitor.describe(state));
-    this.#stop(monitor.level, path);
+    const [monitor, reserve, before] = [this.#monitor, this.#reserve, this.#level];
+    const state: DiskState = { ...usage, reserveGivenUpBytes: reserve.givenUpBytes };
+    monitor.measure(state);
+    this.#level = this.#levelToActOn(monitor.level);
+    if (this.#level !== before) this.changes.set(this.#level, (this.changes.get(this.#level) ?? 0) + 1);
+    this.#stop(path);
+    if (this.#level === 'halt') reserve.giveUp();
+    this.#tell(monitor.describe(state));
     this.#tendReserve(monitor, state);
   }
 
@@ -72,31 +114,54 @@ export class DiskGuard {
     return diskThresholds(given, sizeBytes, walSegmentBytes);
   }
 
-  #levelChanged(level: DiskLevel, why: string): void {
-    this.changes.set(level, (this.changes.get(level) ?? 0) + 1);
-    if (level === 'ok') this.#health.clear('disk_pressure');
-    else {
-      const state = DISK_LEVELS.indexOf(level) >= DISK_LEVELS.indexOf('critical') ? 'critical' : 'degraded';
-      this.#health.raise(state, this.#causes.disk(level, why), true);
+  /** What is measured, unless topics would stop and retention may yet make room. */
+  #levelToActOn(measured: DiskLevel): DiskLevel {
+    const stopsMore = rankOf(measured) > rankOf(this.#level) && measured !== 'warn';
+    const nowMs = performance.now();
+    this.#worseSinceMs = stopsMore ? (this.#worseSinceMs ?? nowMs) : null;
+    const isLate = stopsMore && nowMs - this.#worseSinceMs! >= RETENTION_HEAD_START_MS;
+    if (!stopsMore || this.#retention === null || this.#isRetentionExhausted || isLate) {
+      this.#isRetentionExhausted = false;
+      return measured;
     }
+    if (!this.#isRetentionLooking) void this.#askRetention(this.#retention);
+    return this.#level;
   }
 
-  #stop(level: DiskLevel, path: IngestPath): void {
-    const stopped = stoppedTopics(this.policies, level, path.wal.writable);
+  async #askRetention(retention: RunningRetention): Promise<void> {
+    this.#isRetentionLooking = true;
+    this.#isRetentionExhausted = await retention.look();
+    this.#isRetentionLooking = false;
+    this.#lookAgain();
+  }
+
+  #stop(path: IngestPath): void {
+    const stopped = stoppedTopics(this.#policies, this.#level, path.wal.writable);
     if (describeStopped(stopped) === describeStopped(this.#stopped)) return;
-    const text = `disk ${level}: stopped now: ${describeStopped(stopped) || 'nothing'}`;
-    if (stopped.size < this.#stopped.size) this.#logger.info(text);
-    else this.#logger.error(text);
     this.#stopped = stopped;
-    path.setStopped(new Map([...stopped].map(([topic, rows]) => [this.#topicNames.indexOf(topic), rows])));
+    const byIndex = [...stopped].map(([topic, rows]) => [this.#topicNames.indexOf(topic), rows] as const);
+    path.setStopped({ topics: new Map(byIndex), holdsVital: this.#level === 'halt' });
+  }
+
+  /** The health shows level and stopped topics; a change of them is news, other numbers are not. */
+  #tell(numbers: string): void {
+    const level = this.#level;
+    const stopped = describeStopped(this.#stopped);
+    const news = level === 'ok' ? '' : `${level}: ${stopped}`;
+    const isNews = news !== this.#told;
+    this.#told = news;
+    if (level === 'ok') {
+      if (isNews) this.#health.clear('disk_pressure');
+      return;
+    }
+    const state = rankOf(level) >= rankOf('critical') ? 'critical' : 'degraded';
+    const reserve = this.#reserve!.givenUpBytes > 0 ? '; the reserve is given up for orders and fills' : '';
+    const text = `${numbers}; stopped: ${stopped || 'nothing'}${reserve}`;
+    this.#health.raise(state, this.#causes.disk(level, text), isNews);
   }
 
   #tendReserve(monitor: DiskMonitor, { freeBytes }: DiskState): void {
     const reserve = this.#reserve!;
-    if (monitor.level === 'halt') {
-      if (reserve.giveUp()) this.#logger.warn('disk halt: the reserve is given up for orders and fills');
-      return;
-    }
     const isEarly = performance.now() - this.#startedMs < FIRST_RESERVE_MS;
     const keepBytes = monitor.thresholds.warnBytes * KEEP_FREE_FACTOR;
     if (isEarly || monitor.level !== 'ok' || !reserve.isWorthMaking(freeBytes, keepBytes)) return;
@@ -104,6 +169,4 @@ export class DiskGuard {
   }
 }
 
-function describeStopped(stopped: ReadonlyMap<string, 'all' | 'datagrams'>): string {
-  return [...stopped].map(([topic, rows]) => (rows === 'all' ? topic : `${topic} (datagrams)`)).join(', ');
-}
+const rankOf = (level: DiskLevel): number => DISK_LEVELS.indexOf(level);

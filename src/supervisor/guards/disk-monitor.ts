@@ -1,6 +1,6 @@
 // Disk pressure as a level, from the free space of the WAL's file system and the size of the WAL. Pure.
 //
-//   level     at                                         what stops (topics whose policy is drop)
+//   level     at                                         what stops
 //   ok        -                                          nothing
 //   warn      free < warn, or WAL > 80 % of its bound    nothing
 //   critical  free < critical, or WAL > 90 %             market data and spans
@@ -63,10 +63,12 @@ export function diskThresholds(
 
 export class DiskMonitor {
   readonly #thresholds: DiskThresholds;
-  #level: DiskLevel = 'ok';
+  #level: DiskLevel;
 
-  constructor(thresholds: DiskThresholds) {
+  /** `level`: what other thresholds have said before. */
+  constructor(thresholds: DiskThresholds, level: DiskLevel = 'ok') {
     this.#thresholds = thresholds;
+    this.#level = level;
   }
 
   get level(): DiskLevel {

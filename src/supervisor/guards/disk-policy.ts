@@ -1,8 +1,9 @@
 // What a topic does when there is no room for all. Pure.
 //
 // The policy says what happens to rows of streams, whose producers can be held back:
-//   `block` (default)  no row is dropped: rows are written as long as there is any room, then producers wait,
-//                      those of the other topics with them, since acknowledgements are in order
+//   `block` (default)  no row is dropped: a connection that brings a stopped topic is not read from until the
+//                      topic goes on. One that has brought orders or fills too is read from up to level halt:
+//                      then they wait as well, since a connection is read in order
 //   `drop`             from the level at which the topic stops its rows are dropped, acknowledged, and
 //                      counted as lost: what room is left is for the others
 // Datagrams cannot be held back: from that level on they are dropped and counted under either policy.
@@ -45,6 +46,11 @@ export function stoppedTopics(
     else if (level === 'halt' && !writable && policy === 'drop') stopped.set(topic, 'all');
   }
   return stopped;
+}
+
+/** Topics and what is dropped of them, as text. */
+export function describeStopped(stopped: ReadonlyMap<string, 'all' | 'datagrams'>): string {
+  return [...stopped].map(([topic, rows]) => (rows === 'all' ? `${topic} (dropped)` : topic)).join(', ');
 }
 
 function isStopped(topic: string, level: DiskLevel): boolean {

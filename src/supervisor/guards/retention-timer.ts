@@ -13,6 +13,13 @@ const SHORT_CHECK_MS = 1000;
 const TIMER_SLACK_MS = 5;
 
 export interface RunningRetention {
+  /**
+   * Looks now, or waits for the look that is under way. True: the disk runs short, as the look knew when it
+   * began, and there is nothing that may go.
+   */
+  look(): Promise<boolean>;
+  /** Takes other limits, from the next look on. */
+  reconfigure(config: Config): void;
   /** Ends after the look that is under way. */
   stop(): Promise<void>;
 }
@@ -36,6 +43,7 @@ export function startRetention(
   logger: Logger,
 ): RunningRetention {
   const archiveDir = config.walArchiveDir === '' ? null : config.walArchiveDir;
+  let checkMs = config.walRetainCheckMs;
   const retention = new Retention({
     fileSystem: realFileSystem,
     dir: config.walDir,
@@ -53,7 +61,8 @@ export function startRetention(
     if (text !== problem && text !== '') logger.warn(text);
     problem = text;
   };
-  const look = async () => {
+  const lookOnce = async (): Promise<boolean> => {
+    const wasShort = isShort();
     try {
       const { removed, hold } = await retention.run();
       if (removed.length > 0) {
@@ -61,26 +70,39 @@ export function startRetention(
         logger.info(`removed ${removed.length} delivered segments, the last ${removed.at(-1)}${copies}`);
       }
       say(hold === null ? '' : `segments are kept: ${hold.segment}: ${hold.reason}`);
+      return wasShort && removed.length === 0;
     } catch (error) {
       say(`segments are kept: ${describeError(error)}`);
+      return wasShort;
     }
   };
-  let running: Promise<void> | null = null;
+  let running: Promise<boolean> | null = null;
   let lookedMs = performance.now();
-  const timer = setInterval(
-    () => {
-      const isDue = performance.now() - lookedMs >= config.walRetainCheckMs - TIMER_SLACK_MS;
-      if (!isDue && !isShort()) return;
-      lookedMs = performance.now();
-      running ??= look().finally(() => {
-        running = null;
-      });
-    },
-    Math.min(config.walRetainCheckMs, SHORT_CHECK_MS),
-  );
+  const look = (): Promise<boolean> => {
+    lookedMs = performance.now();
+    running ??= lookOnce().finally(() => {
+      running = null;
+    });
+    return running;
+  };
+  const schedule = (): ReturnType<typeof setTimeout> =>
+    setTimeout(
+      () => {
+        const isDue = performance.now() - lookedMs >= checkMs - TIMER_SLACK_MS;
+        if (isDue || isShort()) void look();
+        timer = schedule();
+      },
+      Math.min(checkMs, SHORT_CHECK_MS),
+    );
+  let timer = schedule();
   return {
+    look,
+    reconfigure: ({ walRetainMs, walRetainBytes, walRetainCheckMs }) => {
+      retention.setLimits(walRetainMs, walRetainBytes);
+      checkMs = walRetainCheckMs;
+    },
     stop: async () => {
-      clearInterval(timer);
+      clearTimeout(timer);
       await running;
     },
   };

@@ -60,6 +60,8 @@ const NEWLINE = 0x0a;
 
 export class Retention {
   readonly #options: RetentionOptions;
+  #retainMs: number;
+  #retainBytes: number;
   readonly #sizes = new Map<string, number>();
   readonly #inspected = new Map<string, InspectedSegment>();
   readonly #archived = new Set<string>();
@@ -68,6 +70,14 @@ export class Retention {
 
   constructor(options: RetentionOptions) {
     this.#options = options;
+    this.#retainMs = options.retainMs;
+    this.#retainBytes = options.retainBytes;
+  }
+
+  /** Other limits, from the next run on. */
+  setLimits(retainMs: number, retainBytes: number): void {
+    this.#retainMs = retainMs;
+    this.#retainBytes = retainBytes;
   }
 
   /** Removes what may go now. Throws ArchiveError and the errors of the file system; nothing is lost then. */
@@ -90,7 +100,7 @@ export class Retention {
 
   /** The oldest segments that are too old, or too many, or in the way. */
   #dueSegments(segments: readonly Segment[]): Segment[] {
-    const { fileSystem, dir, retainMs, retainBytes, isShort, now } = this.#options;
+    const { fileSystem, dir, isShort, now } = this.#options;
     const takesAll = isShort?.() === true;
     let sizeBytes = 0;
     for (const { name } of segments) sizeBytes += this.#sizeOf(name, name !== segments.at(-1)?.name);
@@ -98,7 +108,7 @@ export class Retention {
     for (const [index, segment] of segments.slice(0, -LAST_SEGMENTS).entries()) {
       const next = headerOf(fileSystem, dir, segments[index + 1]!.baseLsn);
       const ageMs = next === null ? 0 : now() - Date.parse(next.meta.createdAt);
-      if (!takesAll && sizeBytes <= retainBytes && ageMs < retainMs) break;
+      if (!takesAll && sizeBytes <= this.#retainBytes && ageMs < this.#retainMs) break;
       due.push(segment);
       sizeBytes -= this.#sizeOf(segment.name, true);
     }

@@ -19,6 +19,8 @@ export interface IngestObserver {
   durable(rows: SealedRows): void;
   /** Called from within the WAL: must not append. */
   syncFailed(error: WalSyncError): void;
+  /** The WAL has made a further segment, or could not. Called from within it: must not append. */
+  walChanged(): void;
 }
 
 /** Sums up the blocks of a round. */

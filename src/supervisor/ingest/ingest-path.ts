@@ -34,11 +34,14 @@ import { Ingest, type RefusedFrame } from './ingest.ts';
 import { type IngestObserver, type SealedRows, SealedTally } from './ingest-observer.ts';
 import { Quarantine } from './quarantine.ts';
 import { recoverStreams } from './recovered-streams.ts';
+import { isReleased, NOTHING_STOPPED, type Stopped } from './topic-ingest.ts';
 
 /** The stream producers, as far as this half has to do with them. */
 export interface Producers {
   pause(): void;
   resume(): void;
+  /** Reads again from connections that brought what was stopped. */
+  release(): void;
   sendAcks(): void;
 }
 
@@ -83,7 +86,10 @@ export async function openIngestPath(
     allowMissingSegments: config.allowMissingSegments ?? false,
     ...recovered.walOptions,
     minNextLsn: sentEndLsn(fileSystem, config.walDir),
-    onStateChange: () => path?.commit.request(),
+    onStateChange: () => {
+      path?.commit.request();
+      observer.walChanged();
+    },
     onSyncFailure: (error) => {
       logger.error({ code: error.code }, error.message);
       observer.syncFailed(error);
@@ -107,7 +113,7 @@ export class IngestPath {
   readonly #tally: SealedTally;
   readonly #sheddingOrder: readonly number[];
   #shed: ReadonlySet<number> = new Set();
-  #stopped: ReadonlyMap<number, 'all' | 'datagrams'> = new Map();
+  #stopped = NOTHING_STOPPED;
   #producers: Producers | null = null;
   #paused = false;
   #appendedBytes = 0;
@@ -153,6 +159,10 @@ export class IngestPath {
         return { source: stream.sourceBytes, session: stream.sessionBytes };
       },
       isDatagram: (streamId) => datagramSources.has(streams.get(streamId)?.source ?? ''),
+      isVital: (streamId) => streams.get(streamId)?.isVital === true,
+      noteVital: (streamId) => {
+        streams.get(streamId)!.isVital = true;
+      },
       quarantine: (frame) => this.#keepRefused(frame),
       gap: (event) => recordGap(event),
       pending: () => {
@@ -204,10 +214,12 @@ export class IngestPath {
     return this.#syncStartedMs === null ? 0 : performance.now() - this.#syncStartedMs;
   }
 
-  /** Topics, by index, of which rows are dropped for lack of room; what waits is tried again. */
-  setStopped(stopped: ReadonlyMap<number, 'all' | 'datagrams'>): void {
+  /** Says what is stopped for lack of room; what waits is tried again. */
+  setStopped(stopped: Stopped): void {
+    const isLess = isReleased(this.#stopped, stopped);
     this.#stopped = stopped;
     this.ingest.setDrops(this.#shed, stopped);
+    if (isLess) this.#producers?.release();
     this.commit.request();
   }
 

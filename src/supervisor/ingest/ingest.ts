@@ -25,9 +25,10 @@ import {
   allocatedBytes,
   blockOf,
   createTopic,
-  type Drops,
+  NOTHING_STOPPED,
   SHED_CAUSES,
   type ShedCause,
+  type Stopped,
   type TopicIngest,
 } from './topic-ingest.ts';
 
@@ -43,6 +44,9 @@ export interface IngestOptions {
    * shed.
    */
   isDatagram(streamId: number): boolean;
+  /** Whether a stream has brought vital rows, and notes that it has. */
+  isVital(streamId: number): boolean;
+  noteVital(streamId: number): void;
   /** Keeps a refused frame. */
   quarantine(event: RefusedFrame): void;
   /** A sequence gap was found or closed. */
@@ -81,6 +85,9 @@ export class Ingest implements FrameSink {
   #waitingBytes = 0;
   #waitingRows = 0;
   #touched = false;
+  #stopped = NOTHING_STOPPED;
+  /** The sender of this chunk is to be held back. */
+  #isHeld = false;
 
   constructor(options: IngestOptions) {
     this.#options = options;
@@ -98,6 +105,7 @@ export class Ingest implements FrameSink {
     readClock(this.#now);
     this.#origin = origin;
     this.#touched = false;
+    this.#isHeld = false;
   }
 
   frame(
@@ -143,8 +151,9 @@ export class Ingest implements FrameSink {
     this.#options.gap(event);
   }
 
-  chunkEnd(): void {
+  chunkEnd(): boolean {
     if (this.#touched) this.#options.pending();
+    return this.#isHeld;
   }
 
   /**
@@ -191,9 +200,10 @@ export class Ingest implements FrameSink {
   }
 
   /** Says what is dropped from now on: datagrams of `shed`, for memory, and what `stopped` says, for disk. */
-  setDrops(shed: ReadonlySet<number>, stopped: ReadonlyMap<number, Drops>): void {
+  setDrops(shed: ReadonlySet<number>, stopped: Stopped): void {
+    this.#stopped = stopped;
     for (const topic of this.topics) {
-      const forDisk = stopped.get(topic.index);
+      const forDisk = stopped.topics.get(topic.index);
       topic.drops = forDisk ?? (shed.has(topic.index) ? 'datagrams' : 'none');
       topic.dropCause = forDisk === undefined ? 'memory' : 'disk';
     }
@@ -240,12 +250,17 @@ export class Ingest implements FrameSink {
       throw error;
     }
     topic.logged += batch.rowCount;
+    if (topic.isVital) for (const streamId of batch.streamIds) this.#options.noteVital(streamId);
     return true;
   }
 
-  /** Whether a row is dropped; counts it then. */
+  /** Whether a row is dropped; counts it then. A stream that brings a stopped topic is held back instead. */
   #drops(topic: TopicIngest, streamId: number): boolean {
-    if (topic.drops === 'datagrams' && !this.#options.isDatagram(streamId)) return false;
+    const { isDatagram, isVital } = this.#options;
+    if (topic.drops === 'datagrams' && !isDatagram(streamId)) {
+      if (topic.dropCause === 'disk') this.#isHeld ||= this.#stopped.holdsVital || !isVital(streamId);
+      return false;
+    }
     topic.shed++;
     topic.shedByCause[topic.dropCause]++;
     return true;

@@ -5,6 +5,7 @@ import { blockSizeBytes, encodeBlock, type StreamName } from '../../columns/bloc
 import type { Extract } from '../../schema/extractor.ts';
 import type { TopicModel } from '../../schema/model.ts';
 import type { BlockAppend } from '../../wal/writer.ts';
+import { RESERVED_FOR } from '../guards/topic-priority.ts';
 
 /** Why rows are dropped on purpose. */
 export const SHED_CAUSES = ['memory', 'disk'] as const;
@@ -13,11 +14,32 @@ export type ShedCause = (typeof SHED_CAUSES)[number];
 /** Of which streams a topic's rows are dropped. Datagrams cannot be held back; streams can. */
 export type Drops = 'none' | 'datagrams' | 'all';
 
+/** What is stopped on a full disk. */
+export interface Stopped {
+  /**
+   * Topics by index, and whether all their rows are dropped or datagrams alone: streams that bring them are
+   * held back then.
+   */
+  readonly topics: ReadonlyMap<number, 'all' | 'datagrams'>;
+  /** Streams that bring vital rows too are held back as well. */
+  readonly holdsVital: boolean;
+}
+
+export const NOTHING_STOPPED: Stopped = { topics: new Map(), holdsVital: false };
+
+/** Whether something that was stopped before goes on now: who is held back may be read from again. */
+export function isReleased(before: Stopped, now: Stopped): boolean {
+  const goesOn = [...before.topics].some(([index, rows]) => now.topics.get(index) !== rows);
+  return goesOn || (before.holdsVital && !now.holdsVital);
+}
+
 /** One topic on its way into the WAL. */
 export interface TopicIngest {
   readonly model: TopicModel;
   readonly index: number;
   readonly extract: Extract;
+  /** Goes last when there is no room for all. */
+  readonly isVital: boolean;
   batch: Batch;
   /** Full batches that the WAL could not take yet, oldest first. */
   waiting: Batch[];
@@ -48,6 +70,7 @@ export function createTopic(
     model,
     index,
     extract,
+    isVital: RESERVED_FOR.includes(model.topic),
     batch: createBatch(model, batchRows),
     waiting: [],
     received: 0,

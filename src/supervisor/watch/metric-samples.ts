@@ -135,8 +135,9 @@ export function* ingestSamples(parts: RecorderParts, durableRows: readonly numbe
 /** The listeners that are there. */
 export function* listenerSamples({ stream, datagram }: RecorderParts): Generator<Sample> {
   if (stream !== null) {
-    const { connections, accepted, refused, brokenStreams, duplicates, bytes } = stream.stats;
+    const { connections, held, accepted, refused, brokenStreams, duplicates, bytes } = stream.stats;
     yield sample('recorder_connections', connections);
+    yield sample('recorder_connections_held', held);
     yield sample('recorder_connections_total', accepted, { outcome: 'opened' });
     yield sample('recorder_connections_total', refused, { outcome: 'refused' });
     yield sample('recorder_connections_total', brokenStreams, { outcome: 'broken' });

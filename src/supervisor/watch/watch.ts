@@ -19,6 +19,7 @@ import type { FlusherEvent } from '../../sink/flusher-types.ts';
 import type { WalSyncError } from '../../wal/errors.ts';
 import type { BlockAppend } from '../../wal/writer.ts';
 import { DiskGuard } from '../guards/disk-guard.ts';
+import type { RunningRetention } from '../guards/retention-timer.ts';
 import { measureWal, type WalUsage } from '../guards/wal-usage.ts';
 import { FlusherHealth } from '../health/flusher-health.ts';
 import { type HealthChange, HealthTracker } from '../health/health.ts';
@@ -64,7 +65,9 @@ export class Watch implements IngestObserver {
   #server: HttpServer | null = null;
   #dashboard: Dashboard | null = null;
   #stopping = false;
+  #isOver = false;
   #lossesChanged = false;
+  #isLookDue = false;
 
   constructor(config: Config, logger: Logger) {
     this.#config = config;
@@ -86,7 +89,22 @@ export class Watch implements IngestObserver {
 
   /** Space on the WAL's disk runs short. */
   get isDiskShort(): boolean {
-    return this.#disk.level !== 'ok';
+    return this.#disk.isShort;
+  }
+
+  /** Who removes delivered segments, so that they go before anything stops; null: nobody does. */
+  attachRetention(retention: RunningRetention | null): void {
+    this.#disk.attachRetention(retention, () => this.#look());
+  }
+
+  /** Room for a further segment has come or gone. May be called from within the WAL. */
+  walChanged(): void {
+    if (this.#isLookDue) return;
+    this.#isLookDue = true;
+    setImmediate(() => {
+      this.#isLookDue = false;
+      this.#look();
+    });
   }
 
   appended(topic: string, lsn: bigint, block: BlockAppend): void {
@@ -178,6 +196,7 @@ export class Watch implements IngestObserver {
       nextLsn: parts.path.wal.nextLsn,
       durableLsn: parts.path.wal.durableLsn,
       paused: parts.path.isPaused,
+      held: parts.stream?.stats.held ?? 0,
       flusher,
       lag: Object.fromEntries(flusher?.topics.map(({ topic }) => [topic, this.#lag.lag(topic)]) ?? []),
     };
@@ -193,6 +212,7 @@ export class Watch implements IngestObserver {
 
   stop(): void {
     this.#stopping = true;
+    this.#isOver = true;
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#stopLoopDelay();
     this.#dashboard?.stop();
@@ -205,7 +225,7 @@ export class Watch implements IngestObserver {
 
   #look(): void {
     const parts = this.#parts;
-    if (parts === null) return;
+    if (parts === null || this.#isOver) return;
     try {
       this.#usage = measureWal(this.#config.walDir);
       if (this.#usage !== null) this.#disk.look(this.#usage, parts.path);

@@ -12,7 +12,14 @@ import { seededRandom } from '../../support/random.ts';
 
 const MAX_BYTES = 4 << 20;
 const FEED = 'feed';
-const observer = { appended: () => {}, synced: () => {}, durable: () => {}, syncFailed: () => {} };
+const nothing = () => {};
+const observer = {
+  appended: nothing,
+  synced: nothing,
+  durable: nothing,
+  syncFailed: nothing,
+  walChanged: nothing,
+};
 
 async function openPath(disk: MemoryFileSystem) {
   const config = {
@@ -31,7 +38,12 @@ test('a flood without room in the WAL', async () => {
   const disk = new MemoryFileSystem();
   const path = await openPath(disk);
   const paused: boolean[] = [];
-  path.attach({ pause: () => paused.push(true), resume: () => paused.push(false), sendAcks: () => {} });
+  path.attach({
+    pause: () => paused.push(true),
+    resume: () => paused.push(false),
+    release: () => {},
+    sendAcks: () => {},
+  });
   const stream = path.streams.open(FEED, 'one', true);
   const frames = new Map(topics.map((model) => [model.topic, createFrameBuilder(model).build({})]));
   const names = [...Array(8).fill('market_data'), 'latency_spans', 'orders', 'fills', 'risk_log'] as string[];

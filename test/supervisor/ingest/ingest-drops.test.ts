@@ -5,6 +5,7 @@ import { createFrameBuilder } from '../../../src/schema/build-frame.ts';
 import { createExtractor } from '../../../src/schema/extractor.ts';
 import { topics } from '../../../src/schema/registry.ts';
 import { Ingest } from '../../../src/supervisor/ingest/ingest.ts';
+import { NOTHING_STOPPED } from '../../../src/supervisor/ingest/topic-ingest.ts';
 import { WalFullError } from '../../../src/wal/errors.ts';
 
 const STREAM = 1;
@@ -13,6 +14,7 @@ const FEED = 2;
 function fixture(batchRows = 4) {
   const appended: { topicIndex: number; rowCount: number }[] = [];
   const state = { isFull: false, appended };
+  const vital = new Set<number>();
   const ingest = new Ingest({
     topics,
     createExtract: createExtractor,
@@ -23,6 +25,8 @@ function fixture(batchRows = 4) {
     },
     streamName: () => ({ source: Buffer.from('s'), session: Buffer.from('1') }),
     isDatagram: (streamId) => streamId === FEED,
+    isVital: (streamId) => vital.has(streamId),
+    noteVital: (streamId) => vital.add(streamId),
     quarantine: () => {},
     gap: () => {},
     pending: () => {},
@@ -34,7 +38,7 @@ function fixture(batchRows = 4) {
     const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
     ingest.chunkStart('test');
     ingest.frame(streamId, ++seq, 0, frame, view, 0, frame.length);
-    ingest.chunkEnd();
+    return ingest.chunkEnd();
   };
   return { ingest, state, send };
 }
@@ -43,11 +47,12 @@ const indexOf = (topic: string) => topics.findIndex((model) => model.topic === t
 
 test('shed topics lose datagrams and no row of a stream; stopped ones lose both', () => {
   const { ingest, send } = fixture();
-  ingest.setDrops(new Set([indexOf('market_data')]), new Map([[indexOf('latency_spans'), 'all']]));
+  const topicsStopped = new Map([[indexOf('latency_spans'), 'all']] as const);
+  ingest.setDrops(new Set([indexOf('market_data')]), { topics: topicsStopped, holdsVital: false });
   for (const streamId of [STREAM, FEED]) {
     for (const topic of ['market_data', 'latency_spans', 'fills']) send(topic, streamId);
   }
-  ingest.setDrops(new Set(), new Map());
+  ingest.setDrops(new Set(), NOTHING_STOPPED);
   for (const topic of ['market_data', 'latency_spans']) send(topic, FEED);
   const counts = (topic: string) => {
     const { received, shed, batch } = ingest.topics[indexOf(topic)]!;
@@ -85,4 +90,25 @@ test('the fullest topic is sealed alone', () => {
   ingest.sealFullest();
   expect(state.appended).toEqual([{ topicIndex: indexOf('market_data'), rowCount: 50 }]);
   expect(ingest.buffered().rows).toBe(5);
+});
+
+test('who brings a stopped topic is held back, not dropped; who brings fills too from halt on', () => {
+  const { ingest, send } = fixture();
+  const MIXED = 3;
+  for (const topic of ['market_data', 'fills']) expect(send(topic, MIXED)).toBe(false);
+  expect(ingest.seal()).toBe(true);
+  const stop = (holdsVital: boolean) =>
+    ingest.setDrops(new Set(), {
+      topics: new Map([[indexOf('market_data'), 'datagrams']]),
+      holdsVital,
+    });
+  stop(false);
+  expect([send('market_data', STREAM), send('fills', STREAM)]).toEqual([true, false]);
+  expect([send('market_data', MIXED), send('fills', MIXED)]).toEqual([false, false]);
+  expect([send('market_data', FEED), send('fills', FEED)]).toEqual([false, false]);
+  stop(true);
+  expect([send('market_data', MIXED), send('fills', MIXED)]).toEqual([true, false]);
+  ingest.setDrops(new Set([indexOf('market_data')]), NOTHING_STOPPED);
+  expect(send('market_data', STREAM)).toBe(false);
+  expect(ingest.topics[indexOf('market_data')]).toMatchObject({ received: 6, shed: 1 });
 });

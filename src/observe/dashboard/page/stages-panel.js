@@ -117,9 +117,19 @@ function producers(live, last) {
       connections === null ? 'no Unix socket' : counted(connections, 'connection'),
       ...(packets === null ? [] : [counted(packets, 'datagram')]),
       malformed === 0 ? 'no malformed frame' : counted(malformed, 'malformed frame'),
-      ...(sumOf(live, 'recorder_streams_paused') === 1 ? ['producers are held back'] : []),
+      ...heldBack(live),
     ],
   };
+}
+
+/**
+ * @param {Live} live
+ * @returns {string[]}
+ */
+function heldBack(live) {
+  if (sumOf(live, 'recorder_streams_paused') === 1) return ['producers are held back'];
+  const held = sumOf(live, 'recorder_connections_held') ?? 0;
+  return held === 0 ? [] : [`${counted(held, 'connection')} held back`];
 }
 
 /**
