@@ -1,52 +1,20 @@
-// extract/<topic>: nanoseconds a frame from the bytes of a chunk to committed columns, by the extractor; the
-// baseline is the generic path (verifier, flatc's class, row object). Ratio: how many times faster. Both fill
-// batches that must be equal, byte for byte, before anything is timed.
+// extract/<topic>, extract/market_data/<kind>: nanoseconds a frame from the bytes of a chunk to committed
+// columns, by the extractor; the baseline is the generic path (verifier, flatc's class, row object). Ratio:
+// how many times faster. Both fill batches that must be equal, byte for byte, before anything is timed.
+//
+//   …/heap    what both allocate on the heap, MB a million rows; ratio: share of the generic path's
 
-import { type Batch, commitRow, createBatch, resetBatch } from '../src/columns/batch.ts';
+import { join } from 'node:path';
+import { type Batch, createBatch } from '../src/columns/batch.ts';
 import { blockSizeBytes, encodeBlock } from '../src/columns/block-codec.ts';
-import { createFrameBuilder } from '../src/schema/build-frame.ts';
-import { createExtractor, type Extract } from '../src/schema/extractor.ts';
+import { createExtractor } from '../src/schema/extractor.ts';
 import { createGeneric } from '../src/schema/generic.ts';
-import type { TopicModel } from '../src/schema/model.ts';
-import { generatedClassOf, topics } from '../src/schema/registry.ts';
-import { sampleRows } from './sample-rows.ts';
-import { type BenchSuite, medianNs } from './suite.ts';
+import { generatedClassOf } from '../src/schema/registry.ts';
+import { type BenchOptions, type BenchResult, type BenchSuite, medianNs } from './suite.ts';
+import { chunkOf, extractKinds, FRAMES, fill } from './support/extract-input.ts';
 
-const FRAMES = 2048;
-
-/** Size-prefixed frames in one buffer, as a chunk of a stream, and where each begins and ends. */
-function chunkOf(model: TopicModel): {
-  bytes: Uint8Array;
-  view: DataView;
-  starts: Int32Array;
-  ends: Int32Array;
-} {
-  const builder = createFrameBuilder(model);
-  const frames = sampleRows(model, FRAMES).map((row) => builder.buildSizePrefixed(row));
-  const bytes = new Uint8Array(Buffer.concat(frames));
-  const starts = new Int32Array(FRAMES);
-  const ends = new Int32Array(FRAMES);
-  let position = 0;
-  frames.forEach((frame, i) => {
-    starts[i] = position + 4;
-    position += frame.length;
-    ends[i] = position;
-  });
-  return { bytes, view: new DataView(bytes.buffer), starts, ends };
-}
-
-function fill(
-  extract: Extract,
-  { bytes, view, starts, ends }: ReturnType<typeof chunkOf>,
-  batch: Batch,
-): void {
-  resetBatch(batch);
-  for (let i = 0; i < FRAMES; i++) {
-    const code = extract(view, bytes, starts[i]!, ends[i]!, batch);
-    if (code !== 0) throw new Error(`frame ${i} was refused with code ${code}`);
-    commitRow(batch, 1, i + 1, 0, 0, 0);
-  }
-}
+/** What an engine sends by the million. */
+const HEAP_KINDS = ['market_data/ticks', 'market_data/quotes', 'market_data/depth-10', 'orders', 'fills'];
 
 function payloadOf(batch: Batch): Uint8Array {
   const streams = [{ source: Buffer.from('bench'), session: Buffer.from('1') }];
@@ -55,23 +23,44 @@ function payloadOf(batch: Batch): Uint8Array {
   return payload;
 }
 
-export const extractSuite: BenchSuite = async (options, wanted) => {
-  const results = [];
-  for (const model of topics) {
-    const name = `extract/${model.topic}`;
-    if (!wanted(name)) continue;
-    const chunk = chunkOf(model);
-    const extract = createExtractor(model);
-    const generic = createGeneric(model, generatedClassOf(model));
-    const [batch, genericBatch] = [createBatch(model, FRAMES), createBatch(model, FRAMES)];
-    fill(extract, chunk, batch);
-    fill(generic, chunk, genericBatch);
-    if (Buffer.compare(payloadOf(batch), payloadOf(genericBatch)) !== 0) {
-      throw new Error(`${name}: extractor and generic path give different blocks`);
-    }
-    const value = (await medianNs(() => fill(extract, chunk, batch), options)) / FRAMES;
-    const baseline = (await medianNs(() => fill(generic, chunk, genericBatch), options)) / FRAMES;
-    results.push({ name, value, unit: 'ns/frame', baseline, ratio: baseline / value });
+async function measureTime(kind: string, options: BenchOptions): Promise<BenchResult> {
+  const name = `extract/${kind}`;
+  const chunk = await chunkOf(kind);
+  const { model } = chunk;
+  const extract = createExtractor(model);
+  const generic = createGeneric(model, generatedClassOf(model));
+  const [batch, genericBatch] = [createBatch(model, FRAMES), createBatch(model, FRAMES)];
+  fill(extract, chunk, batch);
+  fill(generic, chunk, genericBatch);
+  if (Buffer.compare(payloadOf(batch), payloadOf(genericBatch)) !== 0) {
+    throw new Error(`${name}: extractor and generic path give different blocks`);
   }
-  return results;
-};
+  const value = (await medianNs(() => fill(extract, chunk, batch), options)) / FRAMES;
+  const baseline = (await medianNs(() => fill(generic, chunk, genericBatch), options)) / FRAMES;
+  return { name, value, unit: 'ns/frame', baseline, ratio: baseline / value };
+}
+
+async function measureHeap(kind: string): Promise<BenchResult> {
+  const program = join(import.meta.dir, 'programs/extract-heap.ts');
+  const child = Bun.spawn([process.execPath, program, kind], {
+    env: { ...process.env, BUN_JSC_useGC: '0' },
+    stderr: 'inherit',
+  });
+  const output = await new Response(child.stdout).text();
+  if ((await child.exited) !== 0) throw new Error(`extract-heap ended with code ${child.exitCode}`);
+  // Bytes a row are MB a million rows.
+  const { extractor: value, generic: baseline } = JSON.parse(output) as Record<
+    'extractor' | 'generic',
+    number
+  >;
+  return { name: `extract/${kind}/heap`, value, unit: 'MB/million rows', baseline, ratio: value / baseline };
+}
+
+export async function* extractSuite(...[options, wanted]: Parameters<BenchSuite>): ReturnType<BenchSuite> {
+  for (const kind of extractKinds) {
+    if (wanted(`extract/${kind}`)) yield await measureTime(kind, options);
+  }
+  for (const kind of HEAP_KINDS) {
+    if (wanted(`extract/${kind}/heap`)) yield await measureHeap(kind);
+  }
+}

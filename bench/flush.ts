@@ -114,13 +114,13 @@ async function measure(scene: Scene, format: InsertFormat, rounds: number): Prom
   ];
 }
 
-async function measureServer(
+async function* measureServer(
   server: BenchServer,
   home: string,
   walDir: string,
   formats: readonly InsertFormat[],
   { quick }: BenchOptions,
-): Promise<BenchResult[]> {
+): ReturnType<BenchSuite> {
   const client = connectClickHouse({
     urls: [server.url],
     user: 'default',
@@ -131,30 +131,26 @@ async function measureServer(
   const dir = join(home, server.name);
   mkdirSync(dir);
   const scene = { home: dir, walDir, rows: rowsOf(quick), server, client, model };
-  const results: BenchResult[] = [];
-  for (const format of formats) results.push(...(await measure(scene, format, quick ? 1 : 3)));
+  for (const format of formats) yield* await measure(scene, format, quick ? 1 : 3);
   await client.close();
-  return results;
 }
 
 const rowsOf = (quick: boolean) => (quick ? 300_000 : 2_000_000);
 
-export const flushSuite: BenchSuite = async (options, wanted) => {
+export async function* flushSuite(...[options, wanted]: Parameters<BenchSuite>): ReturnType<BenchSuite> {
   const formatsOf = (server: string) => FORMATS.filter((format) => wanted(nameOf(format, server)));
   const servers = SERVERS.filter((server) => formatsOf(server).length > 0);
-  if (servers.length === 0) return [];
+  if (servers.length === 0) return;
   using home = temporaryHome();
   const input = await inputFile(home.path, 'market', DISTINCT_FRAMES);
   const walDir = await prepareWal(home.path, input, rowsOf(options.quick));
-  const results: BenchResult[] = [];
   for (const name of servers) {
     const server = await startServer(name);
     if (server === null) continue;
     try {
-      results.push(...(await measureServer(server, home.path, walDir, formatsOf(name), options)));
+      yield* measureServer(server, home.path, walDir, formatsOf(name), options);
     } finally {
       await server.stop();
     }
   }
-  return results;
-};
+}

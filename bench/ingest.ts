@@ -142,13 +142,11 @@ async function waitUntilDelivered({ pid }: RecorderProcess): Promise<void> {
   }
 }
 
-export const ingestSuite: BenchSuite = async (options, wanted) => {
-  const results: BenchResult[] = [];
+export async function* ingestSuite(...[options, wanted]: Parameters<BenchSuite>): ReturnType<BenchSuite> {
   for (const sync of options.quick ? (['group'] as const) : POLICIES) {
     const name = `ingest/unix/${sync}`;
-    if (wanted(name)) results.push(...(await measurePolicy(name, sync, options)));
+    if (wanted(name)) yield* await measurePolicy(name, sync, options);
   }
   const name = 'ingest/unix/group/while-flushing';
-  if (wanted(name)) results.push(...(await measureWhileFlushing(name, options)));
-  return results;
-};
+  if (wanted(name)) yield* await measureWhileFlushing(name, options);
+}

@@ -5,9 +5,10 @@ import { parseArgs } from 'node:util';
 import { extractSuite } from './extract.ts';
 import { flushSuite } from './flush.ts';
 import { ingestSuite } from './ingest.ts';
+import { pathSuite } from './path.ts';
 import type { BenchResult, BenchSuite } from './suite.ts';
 
-const suites: BenchSuite[] = [extractSuite, ingestSuite, flushSuite];
+const suites: BenchSuite[] = [extractSuite, ingestSuite, flushSuite, pathSuite];
 
 /** Four significant digits: more is noise. */
 const round = (value: number) => Number(value.toPrecision(4));
@@ -21,7 +22,7 @@ const wanted = (name: string) =>
 
 const results: BenchResult[] = [];
 for (const suite of suites) {
-  for (const result of await suite({ quick: values.quick }, wanted)) {
+  for await (const result of suite({ quick: values.quick }, wanted)) {
     const { value, unit, baseline, ratio } = result;
     results.push({ ...result, value: round(value), baseline: round(baseline), ratio: round(ratio) });
     const numbers = `${round(value)} ${unit}, baseline ${round(baseline)} ${unit}, ratio ${round(ratio)}`;

@@ -57,8 +57,13 @@ async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<stri
   }
 }
 
-/** Lets senders begin together and waits for all: seconds from the first start to the last end. */
-export async function sendTogether(options: readonly SenderOptions[]): Promise<{ seconds: number }> {
+/**
+ * Lets senders begin together and waits for all: seconds from the first start to the last end, and when the
+ * first began (monotonic clock, ns).
+ */
+export async function sendTogether(
+  options: readonly SenderOptions[],
+): Promise<{ seconds: number; startNs: number }> {
   const senders = await Promise.all(options.map((each) => startProgram('sender.ts', JSON.stringify(each))));
   for (const sender of senders) sender.go();
   const results = await Promise.all(
@@ -67,5 +72,5 @@ export async function sendTogether(options: readonly SenderOptions[]): Promise<{
   await Promise.all(senders.map((sender) => sender.end()));
   const startNs = Math.min(...results.map((result) => result.startNs));
   const endNs = Math.max(...results.map((result) => result.endNs));
-  return { seconds: (endNs - startNs) / 1e9 };
+  return { seconds: (endNs - startNs) / 1e9, startNs };
 }

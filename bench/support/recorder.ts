@@ -49,3 +49,10 @@ export async function checkWal(walDir: string, rows: number): Promise<void> {
     throw new Error(`wal verify: ${rows} rows were sent, found ${JSON.stringify(json)} ${errors}`);
   }
 }
+
+/** Address of its page and metrics. */
+export function httpUrlOf(recorder: RecorderProcess): string {
+  const found = /http:\/\/127\.0\.0\.1:\d+/.exec(recorder.log().replace(/embedded ClickHouse.*/g, ''));
+  if (found === null) throw new Error(`the recorder does not say where its metrics are:\n${recorder.log()}`);
+  return found[0];
+}

@@ -1,8 +1,8 @@
 // Rows as engines send them, for the benchmarks: the fields that a real event has, ids that change, symbols
 // that repeat. Fixed seed. A topic that is not known here gets rows with every column set.
 
-import type { Row } from '../src/schema/build-frame.ts';
-import type { ColumnModel, TopicModel } from '../src/schema/model.ts';
+import type { Row } from '../../src/schema/build-frame.ts';
+import type { ColumnModel, TopicModel } from '../../src/schema/model.ts';
 
 const BASE_TS = 1_700_000_000_000_000_000n;
 const symbols = ['BTCUSDT', 'ETHUSDT', 'SOLUSDT', 'AAPL', 'MSFT', 'ESZ5'];

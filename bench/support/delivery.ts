@@ -1,0 +1,49 @@
+// When all rows are at the server, and whether they are the right ones.
+
+import { sql, sqlValue, until } from '../../test/support/recorder-process.ts';
+
+const TIMEOUT_MS = 120_000;
+const POLL_MS = 10;
+
+/** Polls until the table has `rows` rows; the time (monotonic, ns) of the answer that said so. */
+export async function waitForRows(url: string, table: string, rows: number): Promise<number> {
+  const deadline = performance.now() + TIMEOUT_MS;
+  for (;;) {
+    const count = Number(await sqlValue(url, `SELECT count() FROM ${table}`).catch(() => '0'));
+    if (count === rows) return Number(process.hrtime.bigint());
+    if (count > rows) throw new Error(`${table} has ${count} rows, ${rows} were sent`);
+    if (performance.now() > deadline)
+      throw new Error(`${table} has ${count} of ${rows} rows, and no more come`);
+    await Bun.sleep(POLL_MS);
+  }
+}
+
+/** Waits until a recorder's own metrics say that `rows` rows are inserted. */
+export async function waitForInserted(httpUrl: string, rows: number): Promise<void> {
+  const inserted = async () => {
+    const text = await (await fetch(`${httpUrl}/metrics`)).text();
+    const found = /^recorder_inserted_rows_total\{topic="market_data"\} (\d+)/m.exec(text);
+    return Number(found?.[1] ?? 0);
+  };
+  await until(async () => (await inserted()) === rows, `${rows} rows inserted`, TIMEOUT_MS);
+}
+
+/** What both sides must have stored alike: everything but who recorded it, and when. */
+const FACTS = [
+  'count()',
+  'sum(price)',
+  'sum(volume)',
+  'sum(arraySum(bid_prices))',
+  'sum(arraySum(bid_sizes))',
+  'sum(arraySum(ask_prices))',
+  'sum(trade_id)',
+  'sum(trade_side)',
+  'max(exch_ts)',
+  'uniqExact(symbol, exchange, conditions)',
+];
+
+/** Sums over a market_data table; two tables with the same rows have the same. */
+export async function tableFacts(url: string, table: string): Promise<string> {
+  const widened = FACTS.map((fact) => fact.replace(/^sum\((price|volume)\)/, 'sum(toDecimal128($1, 9))'));
+  return (await sql(url, `SELECT ${widened.join(', ')} FROM ${table}`)).join();
+}
