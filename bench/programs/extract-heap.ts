@@ -1,6 +1,6 @@
 // Bytes that extraction allocates on the heap: run with BUN_JSC_useGC=0, so that nothing is collected and the
-// heap's growth is all that was ever allocated. Argument: a kind. Prints one line of JSON: {extractor, generic},
-// bytes a row.
+// heap's growth is all that was ever allocated. Argument: a kind. Prints one line of JSON:
+// {extractor, generic}, bytes a row.
 
 import { heapStats } from 'bun:jsc';
 import { createBatch } from '../../src/columns/batch.ts';

@@ -27,7 +27,7 @@ export interface Chunk {
   ends: Int32Array;
 }
 
-/** `market_data/ticks`, `/quotes` and `/depth-10` are recorded rows; a topic alone is rows of all its kinds. */
+/** `market_data/<kind>` are recorded rows of one kind; a topic alone is rows of all its kinds. */
 export const extractKinds: readonly string[] = [
   'market_data/ticks',
   'market_data/quotes',
