@@ -20,6 +20,11 @@ export interface FileHandle {
   /** fdatasync on the calling thread, for start and stop. */
   syncNow(): void;
   truncate(sizeBytes: number): void;
+  /**
+   * Makes the file `sizeBytes` long, reads zeros, and takes the space for it now: a later write within it
+   * does not find the disk full. Throws ENOSPC.
+   */
+  allocate(sizeBytes: number): void;
   sizeBytes(): number;
   close(): void;
 }
@@ -51,6 +56,11 @@ export interface FileSystem {
    * that maps it.
    */
   map(path: string, sizeBytes: number): Uint8Array;
+  /**
+   * Lets the page cache forget these bytes of a file where they are on disk already; nothing where there is
+   * no such file, or no such call. A hint: what the file holds does not change.
+   */
+  uncache(path: string, offset: number, sizeBytes: number): void;
   /** Bytes that an unprivileged user may still write to the file system that holds `path`. */
   freeBytes(path: string): number;
 }

@@ -1,7 +1,10 @@
 import fs from 'node:fs';
-import type { FileHandle, FileSystem, OpenMode } from './file-system.ts';
+import { errorCode, type FileHandle, type FileSystem, type OpenMode } from './file-system.ts';
+import { adviseUnneeded, reserveSpace } from './libc-files.ts';
 
 const FLAGS = { read: 'r', write: 'r+', create: 'wx+' } as const satisfies Record<OpenMode, string>;
+
+const ZEROS_SIZE_BYTES = 1024 * 1024;
 
 class RealFile implements FileHandle {
   readonly path: string;
@@ -68,6 +71,17 @@ class RealFile implements FileHandle {
     fs.ftruncateSync(this.#descriptor, sizeBytes);
   }
 
+  allocate(sizeBytes: number): void {
+    if (!reserveSpace(this.#descriptor, sizeBytes, this.path)) this.#writeZeros(sizeBytes);
+  }
+
+  #writeZeros(sizeBytes: number): void {
+    const zeros = new Uint8Array(Math.min(sizeBytes, ZEROS_SIZE_BYTES));
+    for (let offset = 0; offset < sizeBytes; offset += zeros.length) {
+      this.write(zeros.subarray(0, Math.min(zeros.length, sizeBytes - offset)), offset);
+    }
+  }
+
   sizeBytes(): number {
     return fs.fstatSync(this.#descriptor).size;
   }
@@ -95,6 +109,19 @@ function syncDirectoryNow(directory: string): void {
   }
 }
 
+function uncache(path: string, offset: number, sizeBytes: number): void {
+  let descriptor: number;
+  try {
+    descriptor = fs.openSync(path, 'r');
+  } catch (error) {
+    // A hint: a file that was trimmed meanwhile, or no free descriptor, are no reason to fail.
+    if (errorCode(error) !== undefined) return;
+    throw error;
+  }
+  adviseUnneeded(descriptor, offset, sizeBytes);
+  fs.closeSync(descriptor);
+}
+
 /** The operating system's files. */
 export const realFileSystem: FileSystem = {
   open: (path, mode) => new RealFile(path, mode),
@@ -109,6 +136,7 @@ export const realFileSystem: FileSystem = {
   unlink: (path) => fs.unlinkSync(path),
   syncDirectory,
   syncDirectoryNow,
+  uncache,
   map: (path, sizeBytes) => Bun.mmap(path, { shared: true, size: sizeBytes }),
   freeBytes: (path) => {
     const stats = fs.statfsSync(path);

@@ -1,7 +1,8 @@
 // Socket options that Bun has no call for, through libc: the receive buffer, the kernel's own drop count,
 // and who is at the other end of a Unix socket. Linux.
 
-import { dlopen, ptr } from 'bun:ffi';
+import { ptr } from 'bun:ffi';
+import { bindLibc } from '../libc.ts';
 
 const SOL_SOCKET = 1;
 const SO_RCVBUF = 8;
@@ -16,20 +17,15 @@ const MEMINFO_WORDS = 9;
 const MEMINFO_DROPS = 8;
 
 const openLibc = () =>
-  dlopen('libc.so.6', {
+  bindLibc({
     setsockopt: { args: ['int', 'int', 'int', 'ptr', 'u32'], returns: 'int' },
     getsockopt: { args: ['int', 'int', 'int', 'ptr', 'ptr'], returns: 'int' },
-  }).symbols;
+  });
 
-let libc: ReturnType<typeof openLibc> | null | undefined;
+let libc: ReturnType<typeof openLibc> | undefined;
 
-function loadLibc(): ReturnType<typeof openLibc> | null {
-  if (libc !== undefined) return libc;
-  try {
-    libc = process.platform === 'linux' ? openLibc() : null;
-  } catch {
-    libc = null;
-  }
+function loadLibc(): ReturnType<typeof openLibc> {
+  if (libc === undefined) libc = openLibc();
   return libc;
 }
 

@@ -7,6 +7,9 @@ import { encodeSegmentHeader, RECORD_HEADER_SIZE_BYTES, segmentName } from './fo
 import type { SegmentAllocator } from './segment-allocator.ts';
 import { type CountedTopic, encodeSegmentMeta, type LsnGap, type StreamPosition } from './segment-meta.ts';
 
+/** Written behind a small record; a larger one is worth a change of metadata of its own. */
+const ZEROS = new Uint8Array(256 * 1024);
+
 /** What the next segment's header says about the log before it. */
 export interface Chain {
   prevChecksum: bigint;
@@ -20,6 +23,8 @@ export interface ActiveSegment {
   file: FileHandle;
   sizeBytes: number;
   usedSizeBytes: number;
+  /** Blocks of the file up to here have been written to; those behind are allocated only. */
+  writtenSizeBytes: number;
   endLsn: bigint;
   /** What its header says: taken back when the segment goes without having held a row. */
   before: Chain;
@@ -78,6 +83,7 @@ export function beginSegment(
     file,
     sizeBytes: file.sizeBytes(),
     usedSizeBytes: header.length,
+    writtenSizeBytes: header.length,
     endLsn: baseLsn,
     before: chain,
     headerChecksum: new DataView(header.buffer).getBigUint64(56, true),
@@ -85,6 +91,23 @@ export function beginSegment(
     sealed: false,
     synced: false,
   };
+}
+
+/**
+ * Writes a record at `usedSizeBytes`, and zeros behind it where a small one is the first to reach blocks that
+ * were allocated and never written: each such block makes the next sync change the file system's metadata
+ * too (4 KiB and fdatasync here: 0.20 ms at the median, against 0.13 ms into blocks written before).
+ */
+export function writeRecord(segment: ActiveSegment, record: Uint8Array): void {
+  const { file, usedSizeBytes, writtenSizeBytes, sizeBytes } = segment;
+  file.write(record, usedSizeBytes);
+  const endOffset = usedSizeBytes + record.length;
+  if (endOffset <= writtenSizeBytes) return;
+  segment.writtenSizeBytes = endOffset;
+  if (record.length >= ZEROS.length) return;
+  const zeros = ZEROS.subarray(0, Math.min(ZEROS.length, sizeBytes - endOffset));
+  file.write(zeros, endOffset);
+  segment.writtenSizeBytes += zeros.length;
 }
 
 function headerOf(start: SegmentStart, chain: Chain): Uint8Array {

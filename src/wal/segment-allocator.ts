@@ -1,19 +1,18 @@
-// Makes segments ahead of their use: a file of the full size, written with zeros and synced, off the event
-// loop. So a full disk shows here and not in the middle of an append (holds on file systems that overwrite in
-// place).
+// Makes segments ahead of their use: a file of the full size, its blocks taken from the disk, synced off the
+// event loop. So a full disk shows here and not in the middle of an append (holds on file systems that
+// overwrite in place).
 //
-// Life cycle of a file: `next.preparing` while it is written, then `next.ready`, then taken: header written,
-// renamed to its segment's name. A file that was made in a hurry is `next.urgent`. What a crash leaves of
-// them is removed at the next start, except a `next.ready` that is whole and all zero, which is used.
+// The blocks are allocated, not written: with zeros beforehand every byte went to the disk twice, and where
+// the next file was not ready in time, the ingest thread wrote it (27 % of its time at full rate).
+//
+// Life cycle of a file: `next.prepared`, taken when its sync has ended: header written, renamed to its
+// segment's name. A file that was made in a hurry is `next.urgent`. What a crash leaves of them is removed at
+// the next start: making one anew takes less than to look whether it is all zero.
 
 import { errorCode, type FileHandle, type FileSystem } from '../io/file-system.ts';
-import { findNonZero } from './segment-file.ts';
 
-const PREPARING = 'next.preparing';
-const READY = 'next.ready';
+const PREPARED = 'next.prepared';
 const URGENT = 'next.urgent';
-const CHUNK_SIZE_BYTES = 1024 * 1024;
-const ZEROS = new Uint8Array(CHUNK_SIZE_BYTES);
 
 export interface AllocatorOptions {
   fileSystem: FileSystem;
@@ -43,19 +42,11 @@ export class SegmentAllocator {
     return this.#ready !== null;
   }
 
-  /** Removes what an earlier run left, or adopts its prepared file; then prepares in the background. */
+  /** Removes what an earlier run left. */
   start(): void {
-    const { fileSystem, dir, segmentSizeBytes } = this.#options;
-    for (const name of [PREPARING, URGENT]) {
+    const { fileSystem, dir } = this.#options;
+    for (const name of [PREPARED, URGENT]) {
       if (fileSystem.exists(`${dir}/${name}`)) fileSystem.unlink(`${dir}/${name}`);
-    }
-    if (fileSystem.exists(`${dir}/${READY}`)) {
-      const file = fileSystem.open(`${dir}/${READY}`, 'write');
-      if (file.sizeBytes() === segmentSizeBytes && findNonZero(file, 0) === -1) this.#ready = file;
-      else {
-        file.close();
-        fileSystem.unlink(file.path);
-      }
     }
   }
 
@@ -69,8 +60,8 @@ export class SegmentAllocator {
 
   /**
    * A file of at least `sizeBytes` of zeros, for a header and a rename by the caller. Takes the prepared one,
-   * or writes one now on the calling thread (some 10 ms per 64 MiB into the page cache). Throws the file
-   * system's error; after a failure, throws the same one without trying until the retry interval is over.
+   * or allocates one now (some 0.5 ms for 64 MiB). Throws the file system's error; after a failure, throws
+   * the same one without trying until the retry interval is over.
    */
   take(sizeBytes: number): FileHandle {
     const ready = this.#ready;
@@ -87,39 +78,29 @@ export class SegmentAllocator {
     }
   }
 
-  /** Waits for the background work. The prepared file stays on disk for the next start. */
+  /** Waits for the background work, and gives the prepared file's space back. */
   async close(): Promise<void> {
     this.#closed = true;
     if (this.#retry !== null) clearTimeout(this.#retry);
     await this.#preparing;
-    this.#ready?.close();
+    if (this.#ready !== null) this.#discard(this.#ready, PREPARED);
     this.#ready = null;
   }
 
   async #make(): Promise<void> {
-    const { fileSystem, dir, segmentSizeBytes } = this.#options;
+    const { segmentSizeBytes } = this.#options;
     let file: FileHandle | null = null;
     try {
-      file = this.#create(PREPARING);
-      for (let offset = 0; offset < segmentSizeBytes && !this.#closed; offset += CHUNK_SIZE_BYTES) {
-        const chunk = ZEROS.subarray(0, Math.min(CHUNK_SIZE_BYTES, segmentSizeBytes - offset));
-        await file.writeAsync(chunk, offset);
-      }
-      // Not usable before this has ended: an error of these writes must not be reported to a later sync of
-      // the segment, or be swallowed by this one.
-      if (!this.#closed) await file.sync();
-      // Forgotten first: closed twice, the descriptor may be another file's by then.
-      const written = file;
-      file = null;
-      written.close();
-      if (this.#closed) return fileSystem.unlink(`${dir}/${PREPARING}`);
-      fileSystem.rename(`${dir}/${PREPARING}`, `${dir}/${READY}`);
-      this.#ready = fileSystem.open(`${dir}/${READY}`, 'write');
+      file = this.#create(PREPARED);
+      file.allocate(segmentSizeBytes);
+      // Synced beforehand, size and blocks need not be written by the segment's first sync.
+      await file.sync();
+      this.#ready = file;
       this.lastError = null;
       this.#failedAt = Number.NEGATIVE_INFINITY;
       this.#options.onChange();
     } catch (error) {
-      this.#discard(file, PREPARING);
+      this.#discard(file, PREPARED);
       this.#failed(error);
     }
   }
@@ -127,9 +108,7 @@ export class SegmentAllocator {
   #makeNow(sizeBytes: number): FileHandle {
     const file = this.#create(URGENT);
     try {
-      for (let offset = 0; offset < sizeBytes; offset += CHUNK_SIZE_BYTES) {
-        file.write(ZEROS.subarray(0, Math.min(CHUNK_SIZE_BYTES, sizeBytes - offset)), offset);
-      }
+      file.allocate(sizeBytes);
       return file;
     } catch (error) {
       this.#discard(file, URGENT);

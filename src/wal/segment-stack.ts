@@ -13,6 +13,7 @@ import {
   wipeTail,
 } from './active-segment.ts';
 import { WalClosedError } from './errors.ts';
+import { PageCacheTail } from './page-cache-tail.ts';
 import type { SegmentAllocator } from './segment-allocator.ts';
 
 /** A place behind a record. */
@@ -53,11 +54,13 @@ export class SegmentStack {
   #current: ActiveSegment | null = null;
   #chain: Chain;
   #directoryDirty = true;
+  readonly #cached: PageCacheTail;
 
   constructor(settings: StackSettings, allocator: SegmentAllocator, chain: Chain) {
     this.#settings = settings;
     this.#allocator = allocator;
     this.#chain = chain;
+    this.#cached = new PageCacheTail(settings.fileSystem);
   }
 
   /** Checksum that the next record or segment names as its predecessor. */
@@ -157,8 +160,12 @@ export class SegmentStack {
   /** Closes the segments that are synced and hold no row at or past `durableLsn`. */
   forgetBelow(durableLsn: bigint): void {
     const done = (segment: ActiveSegment) => segment.synced && segment.endLsn <= durableLsn;
-    for (const segment of this.#segments.filter(done)) segment.file.close();
+    for (const segment of this.#segments.filter(done)) {
+      segment.file.close();
+      this.#cached.add(`${this.#settings.dir}/${segment.name}`, segment.usedSizeBytes);
+    }
     this.#segments = this.#segments.filter((segment) => !done(segment));
+    this.#cached.trim();
   }
 
   /**

@@ -9,7 +9,7 @@
 // Life cycle: `openWal` (open.ts) → `append`, `sync`, `trim` → `close`. A segment begins as a file of zeros
 // (segment-allocator.ts): header, then name; the next sync makes both and the rows durable. Full, it is cut.
 
-import type { ActiveSegment, SegmentStart } from './active-segment.ts';
+import { type ActiveSegment, type SegmentStart, writeRecord } from './active-segment.ts';
 import { WalClosedError, WalSyncError, WalWriteError } from './errors.ts';
 import { checksum, encodeRecordHeader, RECORD_HEADER_SIZE_BYTES, type RecordFields } from './format.ts';
 import type { WritableHorizon } from './horizon.ts';
@@ -141,7 +141,7 @@ export class Wal {
       syncedLsn: this.#syncedLsn,
     };
     const headerChecksum = encodeRecordHeader(record, fields);
-    this.#write(segment, record, segment.usedSizeBytes);
+    this.#write(segment, () => writeRecord(segment, record));
     this.#lastRecord = { segment, offset: segment.usedSizeBytes, fields };
     segment.usedSizeBytes += sizeBytes;
     this.#nextLsn += BigInt(block.rowCount);
@@ -169,7 +169,7 @@ export class Wal {
     const prevChecksum = encodeRecordHeader(header, { ...fields, endsGroup });
     // Nothing follows the record and nothing of it is durable: torn here, it is mended or a torn tail.
     this.#endDue = true;
-    this.#write(segment, header, offset);
+    this.#write(segment, () => segment.file.write(header, offset));
     this.#endDue = false;
     this.#segments.prevChecksum = prevChecksum;
   }
@@ -240,9 +240,9 @@ export class Wal {
     return this.#staging.subarray(0, sizeBytes);
   }
 
-  #write(segment: ActiveSegment, bytes: Uint8Array, offset: number): void {
+  #write(segment: ActiveSegment, write: () => void): void {
     try {
-      segment.file.write(bytes, offset);
+      write();
     } catch (cause) {
       this.#closed = this.#segments.abandon(segment);
       throw this.#closed ?? new WalWriteError(`write to ${segment.name} failed`, cause);

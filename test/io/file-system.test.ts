@@ -1,7 +1,7 @@
 // The real file system and its twin in memory behave alike.
 
 import { afterAll, describe, expect, test } from 'bun:test';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { errorCode, type FileSystem, replaceFile } from '../../src/io/file-system.ts';
@@ -46,6 +46,23 @@ for (const [name, fileSystem] of systems) {
       file.truncate(8);
       expect(fileSystem.readFile(`${dir}/a`)).toEqual(Uint8Array.of(9, 0, 0, 0, 0, 1, 0, 0));
       file.close();
+    });
+
+    test('an allocated file reads zeros, has its blocks, and keeps what is written into it', async () => {
+      const path = `${dir}/allocated`;
+      const file = fileSystem.open(path, 'create');
+      file.allocate(3_000_000);
+      expect(file.sizeBytes()).toBe(3_000_000);
+      if (name === 'real') expect(statSync(path).blocks * 512).toBeGreaterThanOrEqual(3_000_000);
+      file.write(Uint8Array.of(1, 2, 3), 2_000_000);
+      await file.sync();
+      fileSystem.uncache(path, 0, 3_000_000);
+      fileSystem.uncache(`${dir}/none`, 0, 100);
+      const expected = new Uint8Array(3_000_000);
+      expected.set([1, 2, 3], 2_000_000);
+      expect(fileSystem.readFile(path)).toEqual(expected);
+      file.close();
+      fileSystem.unlink(path);
     });
 
     test('create, rename, link and unlink as POSIX has them', async () => {

@@ -31,6 +31,7 @@ function fileSystemOver(base: FileSystem, changed: Partial<FileSystem>): FileSys
     unlink: (path) => base.unlink(path),
     syncDirectory: (directory) => base.syncDirectory(directory),
     syncDirectoryNow: (directory) => base.syncDirectoryNow(directory),
+    uncache: (path, offset, sizeBytes) => base.uncache(path, offset, sizeBytes),
     map: (path, sizeBytes) => base.map(path, sizeBytes),
     freeBytes: (path) => base.freeBytes(path),
     ...changed,
@@ -51,6 +52,7 @@ function withSync(
     sync: () => sync(file),
     syncNow: () => file.syncNow(),
     truncate: (sizeBytes) => file.truncate(sizeBytes),
+    allocate: (sizeBytes) => file.allocate(sizeBytes),
     sizeBytes: () => file.sizeBytes(),
     close: () => file.close(),
   });

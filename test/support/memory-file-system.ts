@@ -23,6 +23,7 @@ export type Operation =
   | 'write'
   | 'sync'
   | 'truncate'
+  | 'allocate'
   | 'rename'
   | 'link'
   | 'unlink'
@@ -142,6 +143,12 @@ class MemoryFile implements FileHandle {
     this.#inode.sizeBytes = sizeBytes;
   }
 
+  allocate(sizeBytes: number): void {
+    this.#check();
+    this.#fileSystem.attempt('allocate', this.#name());
+    this.#put(new Uint8Array(sizeBytes), 0);
+  }
+
   sizeBytes(): number {
     this.#check();
     return this.#inode.sizeBytes;
@@ -252,6 +259,8 @@ export class MemoryFileSystem implements FileSystem {
     for (const path of this.#syncedNames.keys()) if (isIn(path)) this.#syncedNames.delete(path);
     for (const [path, inode] of this.#names) if (isIn(path)) this.#syncedNames.set(path, inode);
   }
+
+  uncache(): void {}
 
   map(path: string, sizeBytes: number): Uint8Array {
     return new Uint8Array(this.#existing(path).data.buffer, 0, sizeBytes);

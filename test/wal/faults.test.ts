@@ -26,7 +26,7 @@ test('a full disk shows when a segment is made; appends use the room that is the
   const wal = await open(fileSystem, { onStateChange: () => changes++ });
   await Bun.sleep(5);
   fileSystem.fault = (operation, path) =>
-    operation === 'write' && /next\.(preparing|urgent)$/.test(path) ? 'ENOSPC' : null;
+    operation === 'allocate' && path.includes('next.') ? 'ENOSPC' : null;
   const blocks: KnownBlock[] = [];
   const error = fill(wal, blocks);
   expect(error).toBeInstanceOf(WalFullError);
@@ -51,7 +51,8 @@ test('a full disk shows when a segment is made; appends use the room that is the
 
 test('a disk that is full at the start refuses to open, and gives lock and files back', async () => {
   const fileSystem = new MemoryFileSystem();
-  fileSystem.fault = (operation, path) => (operation === 'write' && path.includes('next.') ? 'ENOSPC' : null);
+  fileSystem.fault = (operation, path) =>
+    operation === 'allocate' && path.includes('next.') ? 'ENOSPC' : null;
   expect(open(fileSystem)).rejects.toBeInstanceOf(WalFullError);
   await Bun.sleep(1);
   expect(fileSystem.openFiles).toBe(0);
@@ -63,9 +64,7 @@ test('a failed write leaves nothing of the block, and the next append goes to a 
   const fileSystem = new MemoryFileSystem();
   const wal = await open(fileSystem);
   const blocks = [appendRandom(wal, random), appendRandom(wal, random)];
-  fileSystem.fault = (operation, path) => (operation === 'write' && path.endsWith('ready') ? 'EIO' : null);
-  fileSystem.fault = (operation, path) =>
-    operation === 'write' && !path.includes('preparing') ? 'EIO' : null;
+  fileSystem.fault = (operation) => (operation === 'write' ? 'EIO' : null);
   expect(() => appendRandom(wal, random)).toThrow(WalWriteError);
   fileSystem.fault = () => null;
   blocks.push(appendRandom(wal, random));
@@ -203,13 +202,14 @@ test('a segment that cannot be cut to its length ends with its last record all t
   await after.close();
 });
 
-test('a prepared segment that cannot be named is closed once', async () => {
+test('a prepared segment that cannot be synced is not used, and gives back what it has', async () => {
   const fileSystem = new MemoryFileSystem();
   fileSystem.fault = (operation, path) =>
-    operation === 'rename' && path.endsWith('next.preparing') ? 'EIO' : null;
+    operation === 'sync' && path.endsWith('next.prepared') ? 'EIO' : null;
   const wal = await open(fileSystem);
   await Bun.sleep(5);
   expect(wal.allocationError).toMatchObject({ code: 'EIO' });
+  expect(fileSystem.exists(`${DIR}/next.prepared`)).toBe(false);
   fileSystem.fault = () => null;
   await wal.close();
   expect(fileSystem.openFiles).toBe(0);

@@ -152,16 +152,16 @@ test('damage in what was durable is kept, reported with its LSNs, and the rest i
   expect(read).toEqual([...blocks.filter(({ lsn }) => lsn < damages[0]!.firstLsn), added]);
 });
 
-test('a prepared segment of an earlier run is used only when it is whole and zero', async () => {
+test('files that an earlier run has prepared are not used, and do not stay', async () => {
   for (const rest of [new Uint8Array(4096), new Uint8Array(4096).fill(1, 4000), new Uint8Array(100)]) {
     const { fileSystem, blocks } = await filled();
-    fileSystem.put(`${DIR}/next.ready`, rest);
-    fileSystem.put(`${DIR}/next.preparing`, Uint8Array.of(1));
+    fileSystem.put(`${DIR}/next.prepared`, rest);
     fileSystem.put(`${DIR}/next.urgent`, Uint8Array.of(1));
     const wal = await open(fileSystem);
     const added = appendRandom(wal, random);
     await wal.close();
     expect(readAll(fileSystem)).toEqual({ blocks: [...blocks, added], damages: [] });
+    expect(fileSystem.list(DIR).filter((name) => name.startsWith('next.'))).toEqual([]);
     expect(verifyWal(fileSystem, DIR).damaged).toEqual([]);
   }
 });

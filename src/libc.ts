@@ -1,0 +1,13 @@
+// Calls of libc that Bun has none for. Linux; elsewhere, and where libc has another name, callers do without.
+
+import { dlopen, type FFIFunction } from 'bun:ffi';
+
+/** The functions, bound to libc; null where there is no such libc. */
+export function bindLibc<Functions extends Record<string, FFIFunction>>(functions: Functions) {
+  if (process.platform !== 'linux') return null;
+  try {
+    return dlopen('libc.so.6', functions).symbols;
+  } catch {
+    return null;
+  }
+}
