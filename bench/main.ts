@@ -5,10 +5,11 @@ import { parseArgs } from 'node:util';
 import { extractSuite } from './extract.ts';
 import { flushSuite } from './flush.ts';
 import { ingestSuite } from './ingest.ts';
+import { latencySuite } from './latency.ts';
 import { pathSuite } from './path.ts';
 import type { BenchResult, BenchSuite } from './suite.ts';
 
-const suites: BenchSuite[] = [extractSuite, ingestSuite, flushSuite, pathSuite];
+const suites: BenchSuite[] = [extractSuite, ingestSuite, flushSuite, pathSuite, latencySuite];
 
 /** Four significant digits: more is noise. */
 const round = (value: number) => Number(value.toPrecision(4));

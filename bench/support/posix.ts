@@ -11,7 +11,7 @@ const { symbols } = dlopen('libc.so.6', {
   read: { args: [i32, pointer, u64], returns: i64 },
   write: { args: [i32, pointer, u64], returns: i64 },
   pwrite: { args: [i32, pointer, u64, i64], returns: i64 },
-  poll: { args: [pointer, u64, i32], returns: i32 },
+  ppoll: { args: [pointer, u64, pointer, pointer], returns: i32 },
   shutdown: { args: [i32, i32], returns: i32 },
   close: { args: [i32], returns: i32 },
   fdatasync: { args: [i32], returns: i32 },
@@ -53,13 +53,15 @@ export function readSome(fd: number, into: Uint8Array): number {
 }
 
 const pollEntry = new DataView(new ArrayBuffer(8));
+const pollTime = new BigInt64Array(2);
 
-/** Waits until the descriptor can be read, at most `timeoutMs`; whether it can. */
-export function waitReadable(fd: number, timeoutMs: number): boolean {
+/** Waits until the descriptor can be read, at most `timeoutNs` (below a second); whether it can. */
+export function waitReadable(fd: number, timeoutNs: number): boolean {
   pollEntry.setInt32(0, fd, true);
   pollEntry.setInt16(4, POLLIN, true);
   pollEntry.setInt16(6, 0, true);
-  return symbols.poll(ptr(pollEntry), 1, timeoutMs) > 0;
+  pollTime[1] = BigInt(Math.max(0, Math.floor(timeoutNs)));
+  return symbols.ppoll(ptr(pollEntry), 1, ptr(pollTime), null) > 0;
 }
 
 /** Says that nothing more will be written. */
