@@ -127,6 +127,8 @@ export class FeedSequencer {
         stats.duplicates++;
         continue;
       }
+      // Before the frame: it may begin a segment, whose header names the position.
+      stream.receivedSeq = tracker.next - 1;
       const size = blockEnd - start;
       if (size >= MIN_FRAME_BYTES && size <= this.#maxFrameBytes) {
         stats.frames++;

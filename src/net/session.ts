@@ -182,13 +182,17 @@ export class StreamTable {
   }
 
   /**
-   * Positions of the streams that may be resumed as the last capture saw them, most recently used last:
-   * what a WAL segment says of the rows before it, which are appended but need not be durable yet.
+   * Positions of the streams that may be resumed, most recently used last: what a WAL segment says of the
+   * rows before it, which are appended but need not be durable yet.
+   * @param at 'capture': as the last capture saw them; 'now': as the next one will, at the least
    */
-  snapshot(): StreamPosition[] {
+  snapshot(at: 'capture' | 'now'): StreamPosition[] {
     const positions: StreamPosition[] = [];
-    for (const { source, session, resumable, capturedSeq } of this.#byName.values()) {
-      if (resumable && capturedSeq > 0) positions.push({ source, session, lastSeq: capturedSeq });
+    for (const stream of this.#byName.values()) {
+      const lastSeq = at === 'now' ? ackableSeq(stream) : stream.capturedSeq;
+      if (stream.resumable && lastSeq > 0) {
+        positions.push({ source: stream.source, session: stream.session, lastSeq });
+      }
     }
     return positions;
   }

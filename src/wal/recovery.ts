@@ -11,7 +11,7 @@ import { type CutPlan, collectFindings, type FoundBlock, planCut, provenHorizon 
 import { applyCut, moveAside, type RepairContext, repairStamp } from './recovery-repair.ts';
 import type { RecoveredState, RecoveryOptions, RecoveryReport } from './recovery-report.ts';
 import { ReadBuffer, readPayload } from './segment-file.ts';
-import { type CountedTopic, topicOf, type WalTopic } from './segment-meta.ts';
+import { type CountedTopic, isStart, topicOf, type WalTopic } from './segment-meta.ts';
 import { type SurveyedSegment, surveySegments } from './survey.ts';
 
 /** Recovers the WAL of `dir`, whose lock the caller holds. Throws the errors of the table's refusals. */
@@ -73,13 +73,13 @@ function withoutLeftovers(
 }
 
 /**
- * Where to read on from: the latest segment that begins with a group and before which everything is known to
- * be durable; else the oldest with a header. -1 when no segment has one.
+ * Where to read on from: the latest segment whose positions of the streams are known to be right; else the
+ * oldest with a header. -1 when no segment has one.
  */
 function startOf(segments: readonly SurveyedSegment[], horizonLsn: bigint): number {
   const synced = segments.reduce((lsn, { meta }) => largest(lsn, meta?.syncedLsn ?? 0n), horizonLsn);
   const start = segments.findLastIndex(
-    ({ meta, baseLsn }) => meta !== null && meta.groupEndLsn === baseLsn && baseLsn <= synced,
+    ({ meta, baseLsn }) => meta !== null && isStart(meta, baseLsn, synced),
   );
   return start !== -1 ? start : segments.findIndex(({ meta }) => meta !== null);
 }

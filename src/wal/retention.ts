@@ -1,7 +1,8 @@
 import type { FileSystem } from '../io/file-system.ts';
 import { errorCode, replaceFile } from '../io/file-system.ts';
-import { segmentsAmong } from './format.ts';
+import { segmentName, segmentsAmong } from './format.ts';
 import { headerOf } from './segment-file.ts';
+import { isStart } from './segment-meta.ts';
 
 /** File that says from which LSN on the WAL is kept, as JSON; without it the whole WAL must be there. */
 export const TRIM_FILE = 'trimmed.json';
@@ -18,28 +19,49 @@ export function readTrimmedLsn(fileSystem: FileSystem, dir: string): bigint {
 }
 
 /**
- * Removes segments all of whose rows lie below `beforeLsn`: up to one that begins with a group, because
- * recovery may have to begin there, and never the last two, of which a failed sync may void one. The new
- * beginning is durable before the first file goes. Returns the names of the removed files.
+ * Removes segments all of whose rows lie below `beforeLsn`, which is not past `durableLsn`: up to one that
+ * recovery can begin at, and never the last two, of which a failed sync may void one. The new beginning is
+ * durable before the first file goes. Returns the names of the removed files.
  */
 export async function trimSegments(
   fileSystem: FileSystem,
   dir: string,
   beforeLsn: bigint,
+  durableLsn: bigint,
 ): Promise<string[]> {
   const segments = segmentsAmong(fileSystem.list(dir));
   const holds = Math.min(
     segments.findLastIndex((segment) => segment.baseLsn <= beforeLsn),
     segments.length - 2,
   );
-  const beginsGroup = (baseLsn: bigint) => headerOf(fileSystem, dir, baseLsn)?.meta.groupEndLsn === baseLsn;
-  const kept = segments.findLastIndex(({ baseLsn }, index) => index <= holds && beginsGroup(baseLsn));
+  const mayBegin = (baseLsn: bigint) => {
+    const meta = headerOf(fileSystem, dir, baseLsn)?.meta;
+    return meta !== undefined && isStart(meta, baseLsn, durableLsn);
+  };
+  const kept = segments.findLastIndex(({ baseLsn }, index) => index <= holds && mayBegin(baseLsn));
   const removed = segments.slice(0, Math.max(kept, 0));
   const first = segments[kept];
   if (removed.length === 0 || first === undefined) return [];
+  syncHeader(fileSystem, dir, first.baseLsn);
   const content = JSON.stringify({ keptFromLsn: first.baseLsn.toString() });
   replaceFile(fileSystem, dir, TRIM_FILE, new TextEncoder().encode(content));
   for (const segment of removed) fileSystem.unlink(`${dir}/${segment.name}`);
   await fileSystem.syncDirectory(dir);
   return removed.map((segment) => segment.name);
+}
+
+/**
+ * Makes a segment's header durable: no row behind it may have been synced yet, or none ever, as the policy
+ * says. Written over itself first: a failed sync may have left it in memory alone.
+ */
+function syncHeader(fileSystem: FileSystem, dir: string, baseLsn: bigint): void {
+  const header = headerOf(fileSystem, dir, baseLsn)?.header;
+  const file = fileSystem.open(`${dir}/${segmentName(baseLsn)}`, 'write');
+  try {
+    const bytes = new Uint8Array(header?.headerSizeBytes ?? 0);
+    file.write(bytes.subarray(0, file.read(bytes, 0)), 0);
+    file.syncNow();
+  } finally {
+    file.close();
+  }
 }

@@ -41,18 +41,24 @@ export interface SegmentMeta {
   createdAt: string;
   host: string;
   topics: CountedTopic[];
-  /** Sessions that may resume, with their positions before this segment's first row. */
+  /** Sessions that may resume, with their positions. */
   streams: StreamPosition[];
-  /** Base LSN of the segment before, null for the first. */
-  previousBaseLsn: bigint | null;
   /**
-   * LSN after the last complete group before this segment; less than its base LSN when it starts within a
-   * group.
+   * The positions count groups up to one that ends here or later, and are right once that is durable: the
+   * base LSN where the segment begins with a group, one more where it begins within one. Less than the base
+   * LSN: they are ahead of the log and never right.
    */
   groupEndLsn: bigint;
+  /** Base LSN of the segment before, null for the first. */
+  previousBaseLsn: bigint | null;
   /** Rows below it had been synced when this segment began. */
   syncedLsn: bigint;
   gapBefore: LsnGap | null;
+}
+
+/** Whether recovery may begin at a segment, where all rows below `durableLsn` are durable. */
+export function isStart({ groupEndLsn }: SegmentMeta, baseLsn: bigint, durableLsn: bigint): boolean {
+  return baseLsn <= groupEndLsn && groupEndLsn <= durableLsn;
 }
 
 /** The topic of a record: by its place in the list, or by fingerprint when the list is of another segment. */

@@ -43,9 +43,6 @@ export interface StackSettings {
   syncPolicy: string;
 }
 
-/** Share of a segment in which no group begins when the next segment is ready. */
-const GROUP_RESERVE = 1 / 8;
-
 export class SegmentStack {
   readonly #settings: StackSettings;
   readonly #allocator: SegmentAllocator;
@@ -91,17 +88,11 @@ export class SegmentStack {
 
   /**
    * The current segment when `sizeBytes` more fit, or a new one; the current one is sealed only when there is
-   * a new one. A group that begins near the end gets a new one too: only a segment that begins with a group
-   * can be the first that is kept, and where none did, a full disk could never be trimmed.
-   * Throws WalFullError, WalWriteError.
+   * a new one. Throws WalFullError, WalWriteError.
    */
-  withRoom(sizeBytes: number, start: () => SegmentStart, beginsGroup: boolean): ActiveSegment {
+  withRoom(sizeBytes: number, start: () => SegmentStart): ActiveSegment {
     const current = this.#current;
-    if (current !== null && sizeBytes <= this.roomSizeBytes) {
-      const isNearEnd = this.roomSizeBytes < current.sizeBytes * GROUP_RESERVE;
-      const isEmpty = current.endLsn === current.baseLsn;
-      if (!beginsGroup || !isNearEnd || isEmpty || !this.#allocator.isReady) return current;
-    }
+    if (current !== null && sizeBytes <= this.roomSizeBytes) return current;
     // A record that is larger than a segment gets one of its own; the empty one would have the same name.
     if (current !== null && current.endLsn === current.baseLsn) this.#dropEmpty(current);
     const segment = beginSegment(this.#settings, start(), this.#chain, this.#allocator, sizeBytes);

@@ -39,9 +39,10 @@ export interface WalSettings {
   syncPolicy: SyncPolicy;
   syncIntervalMs: number;
   /**
-   * Positions of the sessions that may resume, over all blocks appended so far; asked when a segment begins.
+   * Positions of the sessions that may resume, asked when a segment begins: over all complete groups, or,
+   * within a group, as they will be when it is complete.
    */
-  streamsSnapshot: () => StreamPosition[];
+  streamsSnapshot: (isWithinGroup: boolean) => StreamPosition[];
   /** `writable` or `allocationError` may have changed. */
   onStateChange: () => void;
   /** Called at once when a sync fails, before the promise of `sync` rejects and before the next append. */

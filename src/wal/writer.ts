@@ -68,7 +68,7 @@ export class Wal {
     this.#nextLsn = state.nextLsn;
     this.#syncedLsn = state.nextLsn;
     this.#segments = new SegmentStack(settings, allocator, state.chain);
-    this.#segments.withRoom(0, () => this.#start(), false);
+    this.#segments.withRoom(0, () => this.#start());
     this.#groupEnd = this.#border();
     this.#durable = this.#groupEnd;
     if (settings.syncPolicy !== 'interval') return;
@@ -125,7 +125,7 @@ export class Wal {
   #put(block: BlockAppend): bigint {
     const topic = this.#settings.topics[block.topicIndex]!;
     const sizeBytes = RECORD_HEADER_SIZE_BYTES + block.payloadSizeBytes;
-    const segment = this.#segments.withRoom(sizeBytes, () => this.#start(), !this.#groupOpen);
+    const segment = this.#segments.withRoom(sizeBytes, () => this.#start());
     const record = this.#stage(sizeBytes);
     const payload = record.subarray(RECORD_HEADER_SIZE_BYTES);
     block.encode(payload);
@@ -198,7 +198,7 @@ export class Wal {
    */
   trim(beforeLsn: bigint): Promise<string[]> {
     const limit = beforeLsn < this.#durable.lsn ? beforeLsn : this.#durable.lsn;
-    return trimSegments(this.#settings.fileSystem, this.#settings.dir, limit);
+    return trimSegments(this.#settings.fileSystem, this.#settings.dir, limit, this.#durable.lsn);
   }
 
   /** Syncs what was appended, ends the segment, releases the lock. Idempotent. */
@@ -227,10 +227,10 @@ export class Wal {
       walId: this.walId,
       baseLsn: this.#nextLsn,
       // The streams' positions are ahead of the log while rows are rescued: recovery must not begin there.
-      groupEndLsn: this.#groupOpen || this.#rescued.length > 0 ? this.#groupEnd.lsn : this.#nextLsn,
+      groupEndLsn: this.#rescued.length > 0 ? -1n : this.#nextLsn + (this.#groupOpen ? 1n : 0n),
       syncedLsn: this.#syncedLsn,
       topics: this.#counts.counted(),
-      streams: this.#settings.streamsSnapshot(),
+      streams: this.#settings.streamsSnapshot(this.#groupOpen),
     };
   }
 

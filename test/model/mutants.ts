@@ -240,7 +240,7 @@ export const mutants: readonly Mutant[] = [
     seams: () => ({
       ...noSeams,
       path: ({ streams }) =>
-        streams.restore(streams.snapshot().map((position) => ({ ...position, lastSeq: 0 }))),
+        streams.restore(streams.snapshot('capture').map((position) => ({ ...position, lastSeq: 0 }))),
     }),
   },
 ];

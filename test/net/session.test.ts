@@ -69,7 +69,7 @@ describe('StreamTable', () => {
       streams.markDurable(streams.capture());
       if (session !== 'b') streams.release(stream);
     }
-    expect(streams.snapshot().map(({ session }) => session)).toEqual(['b', 'd', 'e']);
+    expect(streams.snapshot('capture').map(({ session }) => session)).toEqual(['b', 'd', 'e']);
   });
 
   test('resumes from restored positions, accepts holes once and drops the rest', () => {
@@ -116,10 +116,10 @@ describe('StreamTable', () => {
     const stream = streams.open('é', 's', true);
     acceptSequence(stream, 77);
     streams.touch(stream);
-    expect(streams.snapshot()).toEqual([]);
+    expect(streams.snapshot('capture')).toEqual([]);
     streams.markDurable(streams.capture());
     const restored = new StreamTable();
-    restored.restore(JSON.parse(JSON.stringify(streams.snapshot())));
+    restored.restore(JSON.parse(JSON.stringify(streams.snapshot('capture'))));
     expect(restored.open('é', 's', true).durableSeq).toBe(77);
   });
 

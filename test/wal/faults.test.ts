@@ -277,6 +277,23 @@ test('a start that fails leaves a log that the next one takes, also where no row
   }
 });
 
+test('where a trimmed log begins is durable before the rest goes, whatever the sync policy', async () => {
+  for (const syncPolicy of ['group', 'interval', 'none'] as const) {
+    for (let round = 0; round < 20; round++) {
+      const fileSystem = new MemoryFileSystem();
+      const wal = await open(fileSystem, { syncPolicy, syncIntervalMs: 1e6 });
+      while (segmentsAmong(fileSystem.list(DIR)).length < 4) appendRandom(wal, random);
+      await wal.sync();
+      const removed = await wal.trim(wal.nextLsn);
+      expect(removed.length).toBe(2);
+      const after = fileSystem.afterPowerLoss(random);
+      if (after.exists(`${DIR}/lock`)) after.unlink(`${DIR}/lock`);
+      await (await open(after)).close();
+      await wal.close();
+    }
+  }
+});
+
 test('a segment takes the place of an empty one only when its header is durable', async () => {
   for (let round = 0; round < 40; round++) {
     const fileSystem = new MemoryFileSystem();

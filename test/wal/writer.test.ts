@@ -150,18 +150,36 @@ test('trim removes whole segments below the LSN, and verify knows that they are 
   await again.close();
 });
 
-test('trim finds a place to stop at where groups have many blocks', async () => {
+test('a group larger than segments: trim goes on, and the streams stand where the group ends', async () => {
   const fileSystem = new MemoryFileSystem();
-  const wal = await open(fileSystem, { segmentSizeBytes: 32 << 10 });
-  // Twenty segments, in the middle of which the last block of a group seldom fits exactly.
-  while (segmentNames(fileSystem).length < 20) {
-    for (let index = 0; index < 8; index++) wal.append({ ...block(random), endsGroup: false });
+  const stream = { source: Uint8Array.of(1), session: Uint8Array.of(2) };
+  let ended = 0n;
+  const streamsSnapshot = (isWithinGroup: boolean) => [
+    { ...stream, lastSeq: isWithinGroup ? ended + 1n : ended },
+  ];
+  const wal = await open(fileSystem, { streamsSnapshot });
+  for (let group = 0; group < 3; group++) {
+    const segments = segmentNames(fileSystem).length;
+    while (segmentNames(fileSystem).length < segments + 3) {
+      wal.append({ ...block(random), endsGroup: false });
+      await wal.trim(wal.nextLsn);
+    }
     wal.endGroup();
+    ended++;
     await wal.sync();
+    await wal.trim(wal.nextLsn);
+    expect(segmentNames(fileSystem).length).toBe(2);
   }
-  await wal.trim(wal.nextLsn);
-  expect(segmentNames(fileSystem).length).toBeLessThanOrEqual(4);
+  const durable = wal.nextLsn;
+  wal.append({ ...block(random), endsGroup: false });
   await wal.close();
+  const again = fileSystem.afterKill();
+  let recovered = 0n;
+  const next = await open(again, { onRecoveredStreams: ([found]) => void (recovered = found!.lastSeq) });
+  expect(recovered).toBe(ended);
+  expect(next.nextLsn).toBe(durable);
+  await next.close();
+  expect(verifyWal(again, DIR).damaged).toEqual([]);
 });
 
 test('LSNs that were delivered are not used again, whatever a crash took', async () => {

@@ -97,7 +97,7 @@ export async function openIngestPath(
   });
   logRecovery(logger, config.walDir, wal.recovery);
   streams.restore(recovered.positions());
-  recovered.follow(() => streams.snapshot());
+  recovered.follow((isWithinGroup) => streams.snapshot(isWithinGroup ? 'now' : 'capture'));
   path = new IngestPath(config, wal, streams, new Set(datagramSources), observer, logger, parts);
   return path;
 }

@@ -20,7 +20,7 @@ export interface RecoveredStreams {
   /** All positions, once openWal has resolved. */
   positions(): StreamPosition[];
   /** Takes over what later segments say. */
-  follow(snapshot: () => StreamPosition[]): void;
+  follow(snapshot: (isWithinGroup: boolean) => StreamPosition[]): void;
 }
 
 /**
@@ -38,12 +38,13 @@ export function recoverStreams(
     found ??= advanceOverRefused(recovery.positions(), readQuarantineIndex(walDir, fileSystem));
     return found;
   };
-  let snapshot = () => positions().filter(({ session }) => !session.startsWith(PLAIN_SESSION_PREFIX));
+  let snapshot = (_isWithinGroup: boolean) =>
+    positions().filter(({ session }) => !session.startsWith(PLAIN_SESSION_PREFIX));
   return {
     walOptions: {
       onRecoveredStreams: (streams) => recovery.streams(streams),
       onRecoveredBlock: (header, payload, topic) => recovery.block(header, payload, topic),
-      streamsSnapshot: () => snapshot().map(toWalPosition),
+      streamsSnapshot: (isWithinGroup) => snapshot(isWithinGroup).map(toWalPosition),
     },
     positions,
     follow: (later) => {
