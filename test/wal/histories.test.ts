@@ -65,7 +65,7 @@ class History {
     const { random } = this;
     const action = random.int(0, 99);
     if (action < 60) this.#append();
-    else if (action < 68) this.wal.endGroup();
+    else if (action < 68) this.#endGroup();
     else if (action < 88) await this.#sync();
     else if (action < 91) await this.#trim();
     else if (action < 94) await this.#restart('close');
@@ -78,6 +78,11 @@ class History {
     const known = appendRandom(this.wal, this.random, { endsGroup: this.random.int(0, 2) === 0, lastSeq });
     this.blocks.push({ ...known, lastSeq });
     this.lastSeq = lastSeq;
+    this.rescued = 0;
+  }
+
+  #endGroup(): void {
+    this.wal.endGroup();
     this.rescued = 0;
   }
 
