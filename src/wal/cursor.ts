@@ -196,7 +196,10 @@ export class WalCursor {
     if (entry === undefined || entry.baseLsn >= horizon) return 'none';
     const nextBase = all[index + 1]?.baseLsn ?? null;
     if (entry.baseLsn > this.#lsn) {
-      this.#reportRange(entry.name, 0, 'missing_segment', this.#lsn, entry.baseLsn - 1n, null);
+      const rowsEnd = this.#gapBefore(entry.baseLsn)?.firstLsn ?? entry.baseLsn;
+      if (rowsEnd > this.#lsn) {
+        this.#reportRange(entry.name, 0, 'missing_segment', this.#lsn, rowsEnd - 1n, null);
+      }
       this.#lsn = entry.baseLsn;
     }
     const limitLsn = nextBase === null ? null : (this.#gapBefore(nextBase)?.firstLsn ?? nextBase);

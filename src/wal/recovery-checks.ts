@@ -1,6 +1,7 @@
 import { type AcceptedLoss, acceptLosses, areAccepted, readAcceptedLosses } from './accepted-losses.ts';
 import { WalFormatError, WalMissingSegmentError } from './errors.ts';
 import type { Horizon } from './horizon.ts';
+import { hasRecord } from './rebuild-header.ts';
 import { collectFindings, provenHorizon } from './recovery-plan.ts';
 import { moveAside, type RepairContext } from './recovery-repair.ts';
 import type { RecoveryOptions, RecoveryReport } from './recovery-report.ts';
@@ -55,6 +56,25 @@ export function withoutUnborn(
   const place = { segment: last.name, offset: 0, firstLsn: last.baseLsn, lastLsn: last.baseLsn - 1n };
   report.findings.push({ case: kind, reason: last.fault, copiedTo, ...place });
   return isBorn ? segments : withoutUnborn(context, segments.slice(0, -1), walId, horizonLsn, report);
+}
+
+/**
+ * Moves aside segments of a WAL that nothing names: without a horizon its first start has not come to its end.
+ * They stay where one holds a record: then both headers and horizon were lost, and an operator decides.
+ */
+export function withoutNameless(
+  context: RepairContext,
+  segments: SurveyedSegment[],
+  report: RecoveryReport,
+): SurveyedSegment[] {
+  const { fileSystem, dir } = context;
+  if (segments.some(({ name }) => hasRecord(fileSystem, `${dir}/${name}`))) return segments;
+  for (const { name, baseLsn, fault } of segments) {
+    const place = { segment: name, offset: 0, firstLsn: baseLsn, lastLsn: baseLsn - 1n };
+    const copiedTo = moveAside(context, name);
+    report.findings.push({ case: 'unborn_segment', reason: fault ?? 'unborn', copiedTo, ...place });
+  }
+  return [];
 }
 
 /** What the horizon and the segments from `index` on prove to have been durable. */

@@ -6,7 +6,13 @@ import type { FileSystem } from '../io/file-system.ts';
 import { WalFormatError } from './errors.ts';
 import { endLsn, type RecordHeader } from './format.ts';
 import { type Horizon, openHorizon } from './horizon.ts';
-import { checkMissing, refuseForeign, withoutUnborn, withoutUnreached } from './recovery-checks.ts';
+import {
+  checkMissing,
+  refuseForeign,
+  withoutNameless,
+  withoutUnborn,
+  withoutUnreached,
+} from './recovery-checks.ts';
 import { type CutPlan, collectFindings, type FoundBlock, planCut, provenHorizon } from './recovery-plan.ts';
 import { applyCut, moveAside, type RepairContext, repairStamp } from './recovery-repair.ts';
 import type { RecoveredState, RecoveryOptions, RecoveryReport } from './recovery-report.ts';
@@ -26,7 +32,10 @@ export function recoverWal(options: RecoveryOptions): RecoveredState {
   refuseForeign(surveyed, horizon);
   for (const { name } of voided) moveAside(context, name);
   const walId = surveyed.find((segment) => segment.header !== null)?.header?.walId ?? horizon?.walId ?? null;
-  const segments = walId === null ? surveyed : withoutLeftovers(context, surveyed, walId, horizonLsn, report);
+  const segments =
+    walId === null
+      ? withoutNameless(context, surveyed, report)
+      : withoutLeftovers(context, surveyed, walId, horizonLsn, report);
   checkMissing(options, segments, horizon, report);
   if (segments.length === 0) return freshState(options, horizon, report);
   const startIndex = startOf(segments, horizonLsn);

@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import { WalClosedError, WalFullError, WalSyncError, WalWriteError } from '../../src/wal/errors.ts';
-import { segmentsAmong } from '../../src/wal/format.ts';
+import { segmentName, segmentsAmong } from '../../src/wal/format.ts';
 import { verifyWal } from '../../src/wal/verify.ts';
 import { MemoryFileSystem } from '../support/memory-file-system.ts';
 import { seededRandom } from '../support/random.ts';
@@ -292,6 +292,49 @@ test('where a trimmed log begins is durable before the rest goes, whatever the s
       await wal.close();
     }
   }
+});
+
+test('a first start that fails half-way and a power loss leave nothing that the next one refuses', async () => {
+  const outcomes = new Set<number>();
+  for (let round = 0; round < 200; round++) {
+    const fileSystem = new MemoryFileSystem();
+    let operations = 0;
+    const failsAt = random.int(0, 12);
+    fileSystem.fault = () => (operations++ === failsAt ? 'EIO' : null);
+    const first = await open(fileSystem).catch(() => null);
+    fileSystem.fault = (operation, path) => (operation === 'sync' && path.endsWith('.wal') ? 'EIO' : null);
+    await first?.close().catch(() => undefined);
+    if (fileSystem.exists(`${DIR}/lock`)) fileSystem.unlink(`${DIR}/lock`);
+    await open(fileSystem).catch(() => undefined);
+    const after = fileSystem.afterPowerLoss(random);
+    if (after.exists(`${DIR}/lock`)) after.unlink(`${DIR}/lock`);
+    outcomes.add(segmentsAmong(after.list(DIR)).length);
+    await (await open(after)).close();
+    expect(verifyWal(after, DIR).damaged).toEqual([]);
+  }
+  expect(outcomes).toEqual(new Set([0, 1]));
+});
+
+test('void rows are not missing, also where the segment that held them is gone', async () => {
+  const fileSystem = new MemoryFileSystem();
+  const before = await open(fileSystem);
+  const kept = appendRandom(before, random);
+  await before.close();
+  const wal = await open(fileSystem);
+  const { nextLsn } = wal;
+  appendRandom(wal, random);
+  fileSystem.fault = (operation, path) => (operation === 'sync' && path.endsWith('.wal') ? 'EIO' : null);
+  await wal.sync().catch(() => undefined);
+  fileSystem.fault = () => null;
+  await wal.sync();
+  const rescued = readAll(fileSystem).blocks.slice(1);
+  await wal.close();
+  fileSystem.unlink(`${DIR}/${segmentName(nextLsn)}`);
+  expect(readAll(fileSystem)).toEqual({ blocks: [kept, ...rescued], damages: [] });
+  expect(verifyWal(fileSystem, DIR).damaged).toEqual([]);
+  await (await open(fileSystem)).close();
+  fileSystem.unlink(`${DIR}/${segmentName(0n)}`);
+  expect(readAll(fileSystem, { fromLsn: nextLsn })).toEqual({ blocks: rescued, damages: [] });
 });
 
 test('a segment takes the place of an empty one only when its header is durable', async () => {
