@@ -59,7 +59,7 @@ export function withoutUnborn(
 }
 
 /**
- * Moves aside segments of a WAL that nothing names: without a horizon its first start has not come to its end.
+ * Moves aside segments of a WAL that nothing names: without a horizon its first start has not ended.
  * They stay where one holds a record: then both headers and horizon were lost, and an operator decides.
  */
 export function withoutNameless(

@@ -294,7 +294,7 @@ test('where a trimmed log begins is durable before the rest goes, whatever the s
   }
 });
 
-test('a first start that fails half-way and a power loss leave nothing that the next one refuses', async () => {
+test('a first start that fails half-way and a power loss leave nothing to refuse', async () => {
   const outcomes = new Set<number>();
   for (let round = 0; round < 200; round++) {
     const fileSystem = new MemoryFileSystem();
