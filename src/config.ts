@@ -2,6 +2,7 @@
 // once.
 
 import leven from 'leven';
+import { readConfigFile } from './config-file.ts';
 import { RecorderError } from './errors.ts';
 import { readSecretFile } from './secret-files.ts';
 import type { Setting } from './setting.ts';
@@ -41,20 +42,39 @@ export class ConfigError extends RecorderError {
   }
 }
 
+/** Variables by name. */
+type Environment = Record<string, string | undefined>;
+
+/** What the file of settings says, where one is named; its faults become problems. */
+function fileSettings(overrides: Overrides, env: Environment, problems: string[]): Environment {
+  const path = overrides.configFile ?? env[settings.configFile.env] ?? '';
+  if (path === '') return {};
+  try {
+    return readConfigFile(path);
+  } catch (error) {
+    if (!(error instanceof RecorderError)) throw error;
+    problems.push(`${settings.configFile.env}=${JSON.stringify(path)}: ${error.message}`);
+    return {};
+  }
+}
+
 /**
- * Reads all settings: a flag wins over the environment, which wins over the default.
+ * Reads all settings: a flag wins over the file of settings, which wins over the environment, which wins over
+ * the default.
  * Throws ConfigError that names every invalid setting, what it was, and what was expected.
  */
-export function loadConfig(overrides: Overrides, env: Record<string, string | undefined>): Config {
+export function loadConfig(overrides: Overrides, env: Environment): Config {
   const values: Record<string, unknown> = {};
   const origins: Record<string, Origin> = {};
   const problems: string[] = [];
+  const file = fileSettings(overrides, env, problems);
   for (const name of settingNames) {
     const setting: Setting<unknown> = settings[name];
     const flag = overrides[name];
+    const given = file[setting.env];
     const variable = env[setting.env];
-    const origin = flag !== undefined ? 'flag' : variable !== undefined ? 'environment' : 'default';
-    const text = flag ?? variable ?? setting.fallback;
+    const origin = originOf(flag, given, variable);
+    const text = flag ?? given ?? variable ?? setting.fallback;
     origins[name] = origin;
     try {
       values[name] = setting.parse(text.trim());
@@ -65,9 +85,15 @@ export function loadConfig(overrides: Overrides, env: Record<string, string | un
     }
   }
   readSecrets(values, origins, problems);
-  readTopicPolicies(env, values, problems);
+  readTopicPolicies({ ...env, ...file }, values, problems);
   if (problems.length > 0) throw new ConfigError(problems);
   return { ...(values as Values), origins: origins as Record<SettingName, Origin> };
+}
+
+function originOf(flag: unknown, file: unknown, variable: unknown): Origin {
+  if (flag !== undefined) return 'flag';
+  if (file !== undefined) return 'file';
+  return variable !== undefined ? 'environment' : 'default';
 }
 
 /** Fills in the secrets whose setting `…_FILE` names a file. */
@@ -99,11 +125,7 @@ function readSecrets(
 const POLICY_PREFIX = `${settings.walFullPolicy.env}_`;
 
 /** Puts the policies of single topics over those of the list. */
-function readTopicPolicies(
-  env: Record<string, string | undefined>,
-  values: Record<string, unknown>,
-  problems: string[],
-): void {
+function readTopicPolicies(env: Environment, values: Record<string, unknown>, problems: string[]): void {
   const single: Config['walFullPolicy'] = {};
   for (const [name, text] of Object.entries(env)) {
     if (!name.startsWith(POLICY_PREFIX) || text === undefined) continue;
@@ -134,10 +156,11 @@ export function clickhouseUrls(config: Config): string[] {
   });
 }
 
-/** Warnings for HFT_ variables that no setting has, with the nearest known name. */
-export function unknownVariables(env: Record<string, string | undefined>): string[] {
+/** Warnings for HFT_ variables, and names in the file of settings, that no setting has, with the nearest. */
+export function unknownVariables(env: Environment, configFile = ''): string[] {
   const known = settingNames.map((name) => settings[name].env as string);
-  return Object.keys(env)
+  const file = configFile === '' ? {} : readConfigFile(configFile);
+  return Object.keys({ ...env, ...file })
     .filter((name) => name.startsWith('HFT_') && !known.includes(name) && !name.startsWith(POLICY_PREFIX))
     .map((name) => {
       const nearest = known.toSorted((a, b) => leven(a, name) - leven(b, name))[0]!;

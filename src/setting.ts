@@ -9,9 +9,11 @@ export interface Setting<T> {
   /** Parses the text; throws ExpectedError when it is not valid. */
   parse: (text: string) => T;
   secret: boolean;
+  /** A running recorder or loader takes another value over on SIGHUP. */
+  reloads: boolean;
 }
 
-/** A setting that is no secret. */
+/** A setting that is no secret, and needs a restart. */
 export function setting<T>(
   env: string,
   placeholder: string,
@@ -19,5 +21,10 @@ export function setting<T>(
   parse: (text: string) => T,
   description: string,
 ): Setting<T> {
-  return { env, placeholder, description, fallback, parse, secret: false };
+  return { env, placeholder, description, fallback, parse, secret: false, reloads: false };
+}
+
+/** The same where a running process takes another value over. */
+export function reloadable<T>(given: Setting<T>): Setting<T> {
+  return { ...given, reloads: true };
 }

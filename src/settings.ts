@@ -5,7 +5,7 @@ import { hostname } from 'node:os';
 import { accessSettings } from './access-settings.ts';
 import { guardSettings } from './guard-settings.ts';
 import { limits } from './limits.ts';
-import { setting } from './setting.ts';
+import { reloadable, setting } from './setting.ts';
 import {
   boolean,
   bytes,
@@ -114,19 +114,23 @@ export const settings = {
     milliseconds(1, 60_000),
     'time between syncs with HFT_WAL_SYNC=interval',
   ),
-  walRetainMs: setting(
-    'HFT_WAL_RETAIN_MS',
-    'MS',
-    String(limits.retainMs),
-    milliseconds(0, 10 * 366 * 86_400_000),
-    'how long segments are kept after all their rows are delivered; never removed before',
+  walRetainMs: reloadable(
+    setting(
+      'HFT_WAL_RETAIN_MS',
+      'MS',
+      String(limits.retainMs),
+      milliseconds(0, 10 * 366 * 86_400_000),
+      'how long segments are kept after all their rows are delivered; never removed before',
+    ),
   ),
-  walRetainBytes: setting(
-    'HFT_WAL_RETAIN_BYTES',
-    'SIZE',
-    '8GiB',
-    bytes(0, 2 ** 50),
-    'delivered segments go sooner, oldest first, while the WAL is larger than this',
+  walRetainBytes: reloadable(
+    setting(
+      'HFT_WAL_RETAIN_BYTES',
+      'SIZE',
+      '8GiB',
+      bytes(0, 2 ** 50),
+      'delivered segments go sooner, oldest first, while the WAL is larger than this',
+    ),
   ),
   walArchiveDir: setting(
     'HFT_WAL_ARCHIVE_DIR',
@@ -135,12 +139,14 @@ export const settings = {
     text,
     'where delivered segments are copied, and the copies checked, before they go; empty: nowhere',
   ),
-  walRetainCheckMs: setting(
-    'HFT_WAL_RETAIN_CHECK_MS',
-    'MS',
-    '10000',
-    milliseconds(10, 3_600_000),
-    'how often is looked for segments that may go',
+  walRetainCheckMs: reloadable(
+    setting(
+      'HFT_WAL_RETAIN_CHECK_MS',
+      'MS',
+      '10000',
+      milliseconds(10, 3_600_000),
+      'how often is looked for segments that may go',
+    ),
   ),
   quarantineMaxBytes: setting(
     'HFT_QUARANTINE_MAX_BYTES',
@@ -252,21 +258,32 @@ export const settings = {
     milliseconds(1, 600_000),
     'longest pause between retries',
   ),
-  drainTimeoutMs: setting(
-    'HFT_DRAIN_TIMEOUT_MS',
-    'MS',
-    '30000',
-    milliseconds(0, 3_600_000),
-    'time for a stop to deliver what is in the WAL',
+  drainTimeoutMs: reloadable(
+    setting(
+      'HFT_DRAIN_TIMEOUT_MS',
+      'MS',
+      '30000',
+      milliseconds(0, 3_600_000),
+      'time for a stop to deliver what is in the WAL',
+    ),
+  ),
+  configFile: setting(
+    'HFT_CONFIG_FILE',
+    'FILE',
+    '',
+    text,
+    'file of HFT_NAME=value lines; wins over the environment, and is read again on SIGHUP',
   ),
   ...accessSettings,
   ...guardSettings,
-  logLevel: setting(
-    'HFT_LOG_LEVEL',
-    'LEVEL',
-    'info',
-    oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
-    'least level that is logged',
+  logLevel: reloadable(
+    setting(
+      'HFT_LOG_LEVEL',
+      'LEVEL',
+      'info',
+      oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
+      'least level that is logged',
+    ),
   ),
 } as const;
 

@@ -31,7 +31,7 @@ function showConfig(config: Config, json: boolean): void {
     origin: config.origins[name],
     description: settings[name].description,
   }));
-  const warnings = unknownVariables(process.env);
+  const warnings = unknownVariables(process.env, config.configFile);
   if (json) {
     printLine(toJson({ settings: rows, warnings }));
     return;

@@ -3,6 +3,7 @@
 import { accessSync, constants, existsSync, readFileSync, type Stats, statfsSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { type Config, settingNames, unknownVariables } from '../config.ts';
+import { readConfigFile } from '../config-file.ts';
 import { describeError } from '../errors.ts';
 import { realFileSystem } from '../io/real-file-system.ts';
 import { settings } from '../settings.ts';
@@ -19,14 +20,24 @@ const TMPFS = 0x0102_1994;
 const statOf = (path: string): Stats | null => statSync(path, { throwIfNoEntry: false }) ?? null;
 
 /** Certificates are for everybody; their key, passwords and tokens are not. */
-const isSecretFile = (env: string) => env.endsWith('_FILE') && !/_(?:CA|CERT)_FILE$/.test(env);
+const isSecretFile = (env: string) => env.endsWith('_FILE') && !/_(?:CA|CERT|CONFIG)_FILE$/.test(env);
+
+/** Files that hold a secret: those that are one, and the file of settings where one is set in it. */
+function secretFiles(config: Config): string[] {
+  const paths = settingNames.filter((name) => isSecretFile(settings[name].env)).map((name) => config[name]);
+  if (config.configFile !== '') {
+    const given = readConfigFile(config.configFile);
+    const hasSecret = settingNames.some((name) => settings[name].secret && given[settings[name].env]);
+    if (hasSecret) paths.push(config.configFile);
+  }
+  return paths.filter((path): path is string => typeof path === 'string' && path !== '');
+}
 
 /** Unknown variables, and secrets that others can read. */
 export function checkConfig(config: Config, env: Record<string, string | undefined>): Finding[] {
-  const found = unknownVariables(env).map((text) => warning('config', text, 'recorder config'));
-  for (const name of settingNames.filter((candidate) => isSecretFile(settings[candidate].env))) {
-    const path = config[name];
-    if (typeof path !== 'string' || path === '') continue;
+  const unknown = unknownVariables(env, config.configFile);
+  const found = unknown.map((text) => warning('config', text, 'recorder config'));
+  for (const path of secretFiles(config)) {
     const mode = statOf(path)?.mode ?? 0;
     if ((mode & OTHERS_READ) === 0) continue;
     const text = `every user of this host can read the secret in ${path}`;

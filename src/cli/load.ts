@@ -17,6 +17,7 @@ import {
   toJson,
   warnUnknownVariables,
 } from './options.ts';
+import { reloadOnSignal } from './reload-signal.ts';
 import { stopSignal } from './stop-signal.ts';
 
 const SETTINGS: readonly SettingName[] = [
@@ -36,6 +37,7 @@ const SETTINGS: readonly SettingName[] = [
   'httpToken',
   'httpTokenFile',
   'logLevel',
+  'configFile',
 ];
 
 /** The longest that a timer can wait: 24 days. */
@@ -48,7 +50,14 @@ interface LoadFlags {
   json?: boolean;
 }
 
-async function load(config: Config, flags: LoadFlags, logger: Logger): Promise<LoaderResult> {
+/** Runs to the end. `loaded` is what was read, `read` reads it again. */
+async function load(
+  config: Config,
+  loaded: Config,
+  read: () => Config,
+  flags: LoadFlags,
+  logger: Logger,
+): Promise<LoaderResult> {
   const asked = stopSignal(logger);
   const once = flags.once === true;
   const loader = await startLoader({
@@ -58,19 +67,25 @@ async function load(config: Config, flags: LoadFlags, logger: Logger): Promise<L
     allowMissingSegments: flags.allowMissingSegments === true,
   });
   logger.info(`delivering ${config.walDir} to database ${config.clickhouseDatabase}`);
+  let { drainTimeoutMs } = config;
+  const apply = (next: Config) => {
+    loader.reload(next);
+    drainTimeoutMs = next.drainTimeoutMs;
+  };
+  reloadOnSignal({ loaded, running: config, load: read, apply, logger });
   const stopProgress = startLoadProgress(() => loader.progress());
-  const say = (name: string) => logger.info(`${name}: draining, at most ${config.drainTimeoutMs} ms`);
+  const say = (name: string) => logger.info(`${name}: draining, at most ${drainTimeoutMs} ms`);
   try {
     if (once) {
       void asked.then((name) => {
         say(name);
-        loader.hurry(config.drainTimeoutMs);
+        loader.hurry(drainTimeoutMs);
       });
       return await loader.drain(NO_DEADLINE_MS);
     }
     const name = await Promise.race([asked, loader.failed]);
     if (name !== undefined) say(name);
-    return await loader.drain(config.drainTimeoutMs);
+    return await loader.drain(drainTimeoutMs);
   } finally {
     stopProgress();
   }
@@ -105,9 +120,10 @@ function showResult(result: LoaderResult, seconds: number, json: boolean): void 
 async function run(command: Command, flags: LoadFlags): Promise<void> {
   let embedded: EmbeddedServer | null = null;
   try {
-    let config = configOf(command);
+    const loaded = configOf(command);
+    let config = loaded;
     const logger = createLogger('loader', config.logLevel);
-    warnUnknownVariables(logger);
+    warnUnknownVariables(logger, config);
     if (config.clickhouseDisabled) {
       throw new RecorderError('clickhouse_off', 'ClickHouse is off: there is nowhere to deliver to', {
         hint: 'unset HFT_DISABLE_CLICKHOUSE',
@@ -119,7 +135,7 @@ async function run(command: Command, flags: LoadFlags): Promise<void> {
     }
     logger.info(`ClickHouse at ${clickhouseUrls(config).join(', ')}`);
     const startedMs = performance.now();
-    const result = await load(config, flags, logger);
+    const result = await load(config, loaded, () => configOf(command), flags, logger);
     showResult(result, (performance.now() - startedMs) / 1000, flags.json === true);
     if (!result.complete) process.exitCode = 1;
   } catch (error) {

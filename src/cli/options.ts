@@ -65,9 +65,9 @@ export function configOf(command: Command): Config {
   return loadConfig(overrides, process.env);
 }
 
-/** Logs a warning for each HFT_ variable that is no setting. */
-export function warnUnknownVariables(logger: Logger): void {
-  for (const warning of unknownVariables(process.env)) logger.warn(warning);
+/** Logs a warning for each HFT_ variable, and line of the file of settings, that is no setting. */
+export function warnUnknownVariables(logger: Logger, { configFile }: Config): void {
+  for (const warning of unknownVariables(process.env, configFile)) logger.warn(warning);
 }
 
 /** JSON text with bigints as numbers where they are exact, and as strings where they are not. */

@@ -14,6 +14,7 @@ import {
   toJson,
   warnUnknownVariables,
 } from './options.ts';
+import { reloadOnSignal } from './reload-signal.ts';
 import { stopSignal } from './stop-signal.ts';
 
 /** What a stop may take beyond the time for delivery: the last sync, the embedded server. */
@@ -72,7 +73,13 @@ function endOnFault(logger: Logger): void {
   process.on('unhandledRejection', onFault);
 }
 
-async function serve(config: Config, embedded: boolean, logger: Logger): Promise<StopResult> {
+/** Runs until a signal. `load` reads the settings again. */
+async function serve(
+  config: Config,
+  load: () => Config,
+  embedded: boolean,
+  logger: Logger,
+): Promise<StopResult> {
   const asked = stopSignal(logger);
   const manager = openServiceNotifier(process.env, (text) => logger.warn(text));
   const clickhouse = isClickhouseOn(config, embedded);
@@ -87,12 +94,18 @@ async function serve(config: Config, embedded: boolean, logger: Logger): Promise
     await server?.stop();
     throw error;
   }
+  let drainTimeoutMs = config.drainTimeoutMs;
+  const apply = (next: Config) => {
+    recorder.reload(next);
+    drainTimeoutMs = next.drainTimeoutMs;
+  };
+  reloadOnSignal({ loaded: config, running: effective, load, apply, logger });
   logger.info('ready');
   manager.ready(describeMode(config, clickhouse));
   const signal = await asked;
-  manager.stopping(config.drainTimeoutMs + STOP_MARGIN_MS);
-  logger.info(`${signal}: draining, at most ${config.drainTimeoutMs} ms`);
-  const result = await recorder.stop(config.drainTimeoutMs);
+  manager.stopping(drainTimeoutMs + STOP_MARGIN_MS);
+  logger.info(`${signal}: draining, at most ${drainTimeoutMs} ms`);
+  const result = await recorder.stop(drainTimeoutMs);
   await server?.stop();
   manager.close();
   const lines = describeStop(result);
@@ -115,8 +128,9 @@ export function registerServe(program: Command): void {
       const config = { ...configOf(command), allowMissingSegments };
       const logger = createLogger('recorder', config.logLevel);
       endOnFault(logger);
-      warnUnknownVariables(logger);
-      const result = await serve(config, options.embedded === true, logger);
+      warnUnknownVariables(logger, config);
+      const load = () => ({ ...configOf(command), allowMissingSegments });
+      const result = await serve(config, load, options.embedded === true, logger);
       if (options.json === true) printLine(toJson(result));
       // The engine's and the client's sockets must not keep a drained process alive.
       process.exit(0);

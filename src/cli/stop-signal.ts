@@ -21,5 +21,7 @@ export function stopSignal(logger: Logger): Promise<string> {
     };
     process.on('SIGTERM', () => onSignal('SIGTERM'));
     process.on('SIGINT', () => onSignal('SIGINT'));
+    // The terminal is gone. Without one the signal means something else: reload-signal.ts.
+    if (process.stderr.isTTY === true) process.on('SIGHUP', () => onSignal('SIGHUP'));
   });
 }

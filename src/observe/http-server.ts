@@ -21,8 +21,8 @@ export interface HttpOptions {
   host: string;
   /** 0: any free port. */
   port: number;
-  /** Empty: none. */
-  token: string;
+  /** The token of the moment, asked at each request; empty: none. */
+  token(): string;
   routes: Routes;
   onError(error: unknown): void;
 }
@@ -69,8 +69,8 @@ export function parseHttpAddress(text: string): { host: string; port: number } {
  * http_listen_failed
  */
 export function startHttpServer(options: HttpOptions): HttpServer {
-  const { host, token } = options;
-  if (token === '' && !isLoopback(host)) {
+  const { host } = options;
+  if (options.token() === '' && !isLoopback(host)) {
     throw new RecorderError(
       'http_not_loopback',
       `HTTP on ${host} needs a token: it is not a loopback address`,
@@ -86,7 +86,7 @@ export function startHttpServer(options: HttpOptions): HttpServer {
       idleTimeout: IDLE_TIMEOUT_SECONDS,
       maxRequestBodySize: MAX_BODY_BYTES,
       development: false,
-      fetch: (request) => answer(request, options),
+      fetch: (request) => answer(request, isLoopback(host), options),
       error: (error) => {
         options.onError(error);
         return withHeaders(new Response('internal error\n', { status: 500 }));
@@ -109,9 +109,13 @@ function listenFailed(host: string, port: number, cause: unknown): RecorderError
   return new RecorderError('http_listen_failed', `cannot listen for HTTP on ${host}:${port}`, { cause });
 }
 
-async function answer(request: Request, { token, routes, onError }: HttpOptions): Promise<Response> {
+async function answer(
+  request: Request,
+  isLocal: boolean,
+  { token, routes, onError }: HttpOptions,
+): Promise<Response> {
   try {
-    const refusal = refuse(request, token);
+    const refusal = refuse(request, token(), isLocal);
     if (refusal !== null) return withHeaders(refusal);
     const url = new URL(request.url);
     const handler = handlerOf(routes, request.method, url.pathname);
@@ -125,9 +129,10 @@ async function answer(request: Request, { token, routes, onError }: HttpOptions)
 }
 
 /** Why a request is not served, null where it is. */
-function refuse(request: Request, token: string): Response | null {
-  if (token !== '') {
-    if (!presentsToken(request.headers.get('authorization'), token)) {
+function refuse(request: Request, token: string, isLocal: boolean): Response | null {
+  // A token that was taken away opens the door to this host alone, never to others.
+  if (token !== '' || !isLocal) {
+    if (token === '' || !presentsToken(request.headers.get('authorization'), token)) {
       return new Response('unauthorized\n', {
         status: 401,
         // Basic alone: Chromium reads a second scheme in the same line as part of the first and asks nobody.

@@ -54,6 +54,8 @@ export interface Loader {
   drain(timeoutMs: number): Promise<LoaderResult>;
   /** Gives a drain that has begun at most `timeoutMs` from now. */
   hurry(timeoutMs: number): void;
+  /** Takes over what may change while it runs. */
+  reload(config: Config): void;
 }
 
 /**
@@ -147,6 +149,10 @@ class WalLoader implements Loader {
 
   hurry(timeoutMs: number): void {
     setTimeout(() => void (this.#isOver || this.#flusher.stop()), timeoutMs);
+  }
+
+  reload(config: Config): void {
+    this.#watch?.reconfigure(config);
   }
 
   #startWatch(): LoaderWatch {

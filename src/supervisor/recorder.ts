@@ -26,6 +26,7 @@ import { createWorkerFlusher } from '../sink/flusher-client.ts';
 import type { DrainResult, FlusherEvent } from '../sink/flusher-types.ts';
 import { flusherConfig } from './flusher-config.ts';
 import { logFlusherEvent } from './flusher-log.ts';
+import { memoryBounds } from './guards/memory-guard.ts';
 import { mayRemove, startRetention } from './guards/retention-timer.ts';
 import { type IngestPath, openIngestPath } from './ingest/ingest-path.ts';
 import { socketOwnership } from './ingest/socket-ownership.ts';
@@ -45,6 +46,8 @@ export interface StopResult {
 export interface Recorder {
   /** Drains within `deadlineMs` and stops. Idempotent. */
   stop(deadlineMs: number): Promise<StopResult>;
+  /** Takes over what may change while it runs. Throws a RecorderError and changes nothing, or does it. */
+  reload(config: Config): void;
 }
 
 /** Parts of a running recorder; null: not configured, or not yet open. */
@@ -109,6 +112,12 @@ export async function startRecorder(config: Config, deliver: boolean, logger: Lo
     stop: (deadlineMs) => {
       stopping ??= stop(deadlineMs);
       return stopping;
+    },
+    reload: (next) => {
+      watch.reconfigure(next);
+      parts.config = next;
+      path.memory.setBounds(memoryBounds(next));
+      retention?.reconfigure(next);
     },
   };
 }

@@ -9,6 +9,7 @@ import { seededRandom } from '../support/random.ts';
 import { run } from '../support/recorder-process.ts';
 import { runOutage } from './outage.ts';
 import { isClean, runChaos } from './run.ts';
+import { isSlowClean, runSlow } from './slow.ts';
 
 interface Flags {
   kills: number;
@@ -18,6 +19,8 @@ interface Flags {
   loader: boolean;
   keep?: boolean;
   outage?: boolean;
+  slow?: boolean;
+  seconds: number;
   json?: boolean;
 }
 
@@ -53,7 +56,28 @@ async function outage(flags: Flags): Promise<void> {
   process.exit(isClean ? 0 : 1);
 }
 
+/** ClickHouse hangs, then is slow, under a feed at full speed of streams and datagrams. */
+async function slow(flags: Flags): Promise<void> {
+  const random = seededRandom('slow', flags.seed ?? Date.now() % 0x7fffffff);
+  const root = mkdtempSync(join(tmpdir(), 'recorder-slow-'));
+  const say = (text: string) => process.stderr.write(`${text}\n`);
+  const server = await startTestServer();
+  let isClean = false;
+  try {
+    say(`slow: seed ${random.seed}, ${flags.seconds} s`);
+    const places = { home: root, clickhouseUrl: server.url, database: 'slow' };
+    const result = await runSlow({ ...places, seconds: flags.seconds, random, say });
+    isClean = isSlowClean(result);
+    process.stdout.write(`${JSON.stringify({ ...result, seed: random.seed })}\n`);
+  } finally {
+    await server.close();
+    rmSync(root, { recursive: true, force: true });
+  }
+  process.exit(isClean ? 0 : 1);
+}
+
 async function main(flags: Flags): Promise<void> {
+  if (flags.slow === true) return await slow(flags);
   if (flags.outage === true) return await outage(flags);
   const random = seededRandom('chaos', flags.seed ?? Date.now() % 0x7fffffff);
   const root = mkdtempSync(join(tmpdir(), 'recorder-chaos-'));
@@ -84,6 +108,8 @@ const program = new Command('chaos')
   .option('--seed <n>', 'seed of victims, moments and data (default: the clock)', count)
   .option('--producers <n>', 'producers, each with a session of its own', count, 3)
   .option('--outage', `no kills: ClickHouse is down while ${OUTAGE_ROWS} rows (or --rows) come, then up`)
+  .option('--slow', 'no kills: a feed at full speed, while ClickHouse hangs, then takes a tenth of it')
+  .option('--seconds <n>', 'with --slow: how long rows come', count, 180)
   .option('--no-loader', 'only mode direct')
   .option('--keep', 'keep the directory of a clean run too')
   .option('--json', 'print one JSON object as the last line');

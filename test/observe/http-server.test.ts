@@ -17,7 +17,7 @@ function start(options: Partial<HttpOptions> = {}): { url: string; errors: unkno
   const server = startHttpServer({
     host: '127.0.0.1',
     port: 0,
-    token: '',
+    token: () => '',
     routes: {
       'GET /metrics': () => new Response('m 1\n'),
       'POST /act': () => new Response('done\n'),
@@ -122,7 +122,7 @@ describe('a token', () => {
   const basic = (password: string) => `Basic ${Buffer.from(`anyone:${password}`).toString('base64')}`;
 
   test('is needed for every path, as Bearer or as the password of Basic', async () => {
-    const { url } = start({ token: 's3cret' });
+    const { url } = start({ token: () => 's3cret' });
     const get = (authorization?: string) =>
       status(`${url}/metrics`, authorization === undefined ? {} : { headers: { authorization } });
     for (const wrong of [undefined, '', 'Bearer', 'Bearer s3cre', 'Bearer s3crets', 's3cret', basic('no')])
@@ -134,7 +134,21 @@ describe('a token', () => {
 
   test('is needed to listen on an address that is not loopback', () => {
     expect(() => start({ host: '0.0.0.0' })).toThrow('needs a token');
-    expect(() => start({ host: '0.0.0.0', token: 'x' })).not.toThrow();
+    expect(() => start({ host: '0.0.0.0', token: () => 'x' })).not.toThrow();
+  });
+
+  test('may change while the server runs; without one, others than this host are not served', async () => {
+    let token = 'old';
+    const { url } = start({ host: '0.0.0.0', token: () => token });
+    const get = (bearer: string) =>
+      status(`${url.replace('0.0.0.0', '127.0.0.1')}/metrics`, {
+        headers: { authorization: `Bearer ${bearer}` },
+      });
+    expect([await get('old'), await get('new')]).toEqual([200, 401]);
+    token = 'new';
+    expect([await get('old'), await get('new')]).toEqual([401, 200]);
+    token = '';
+    expect([await get('old'), await get('new'), await get('')]).toEqual([401, 401, 401]);
   });
 
   test('is compared by digest: length and content of the secret do not show', () => {

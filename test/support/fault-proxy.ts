@@ -21,7 +21,8 @@ export const FAULTS = [
   'answer_500',
   'delay',
 ] as const;
-export type Fault = (typeof FAULTS)[number] | 'none';
+/** `slow`: the server gets the request when the pace of all of them allows, even when the client is gone. */
+export type Fault = (typeof FAULTS)[number] | 'none' | 'slow';
 
 /** An error that the proxy answers in ClickHouse's words, without asking the server. */
 export interface Refusal {
@@ -53,6 +54,8 @@ export interface FaultProxy {
   /** How often each fault happened. */
   readonly counts: Map<Fault, number>;
   choose: FaultProxyOptions['choose'];
+  /** Pace of the requests that are `slow`, over all connections. */
+  bytesPerSecond: number;
   /** Refuses connections and cuts those that are open, until `up`. */
   down(): Promise<void>;
   up(): Promise<void>;
@@ -65,7 +68,14 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
   const counts = new Map<Fault, number>();
   let server: Server | null = null;
   let port = 0;
+  let nextSlowMs = 0;
+  const pace = async (sizeBytes: number) => {
+    const nowMs = performance.now();
+    nextSlowMs = Math.max(nowMs, nextSlowMs) + (sizeBytes / proxy.bytesPerSecond) * 1000;
+    await Bun.sleep(nextSlowMs - nowMs);
+  };
   const proxy: FaultProxy = {
+    bytesPerSecond: Number.POSITIVE_INFINITY,
     get url() {
       return `http://127.0.0.1:${port}`;
     },
@@ -88,7 +98,7 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
           counts.set(name, (counts.get(name) ?? 0) + 1);
           return fault;
         };
-        new ProxiedConnection(client, { ...options, choose }, sockets);
+        new ProxiedConnection(client, { ...options, choose }, sockets, pace);
       });
       await new Promise<void>((resolve, reject) => {
         server!.once('error', reject);
@@ -109,13 +119,22 @@ class ProxiedConnection {
   readonly #client: Socket;
   readonly #sockets: Set<Socket>;
   #server: Socket | null = null;
-  #received: Buffer = Buffer.alloc(0);
+  readonly #pace: (sizeBytes: number) => Promise<void>;
+  /** What has come and was not passed on, at the beginning of a buffer that grows. */
+  #received: Buffer = Buffer.alloc(1 << 16);
+  #receivedBytes = 0;
   /** What is done with the answer to the request under way. */
   #fault: Fault = 'none';
   #isDetached = false;
 
-  constructor(client: Socket, options: FaultProxyOptions, sockets: Set<Socket>) {
+  constructor(
+    client: Socket,
+    options: FaultProxyOptions,
+    sockets: Set<Socket>,
+    pace: (sizeBytes: number) => Promise<void>,
+  ) {
     this.#client = client;
+    this.#pace = pace;
     this.#options = options;
     this.#sockets = sockets;
     this.#keep(client);
@@ -132,11 +151,21 @@ class ProxiedConnection {
   }
 
   #fromClient(chunk: Buffer): void {
-    this.#received = Buffer.concat([this.#received, chunk]);
-    const request = splitRequest(this.#received);
+    const sizeBytes = this.#receivedBytes + chunk.length;
+    if (sizeBytes > this.#received.length) {
+      const grown = Buffer.alloc(sizeBytes * 2);
+      this.#received.copy(grown, 0, 0, this.#receivedBytes);
+      this.#received = grown;
+    }
+    chunk.copy(this.#received, this.#receivedBytes);
+    this.#receivedBytes = sizeBytes;
+    const received = this.#received.subarray(0, sizeBytes);
+    const request = splitRequest(received);
     if (request === null) return;
-    const bytes = this.#received.subarray(0, request.endOffset);
-    this.#received = this.#received.subarray(request.endOffset);
+    const bytes = received.subarray(0, request.endOffset);
+    const rest = received.subarray(request.endOffset);
+    this.#received = Buffer.alloc(Math.max(1 << 16, rest.length));
+    this.#receivedBytes = rest.copy(this.#received);
     void this.#handle(bytes, request);
   }
 
@@ -147,6 +176,10 @@ class ProxiedConnection {
     this.#fault = fault;
     const inside = bodyOffset + Math.floor(random.next() * (bytes.length - bodyOffset));
     if (fault === 'delay') await Bun.sleep(random.next() * maxDelayMs);
+    if (fault === 'slow') {
+      await this.#pace(bytes.length);
+      this.#isDetached ||= this.#client.destroyed;
+    }
     switch (fault) {
       case 'cut_before_request':
         return this.#cut();

@@ -11,6 +11,9 @@
 // - Each threshold has a lower one at which it ends, so that nothing flutters.
 // - Rows of streams are never shed here: a paused producer still has them.
 
+import type { Config } from '../../config.ts';
+import { limits } from '../../limits.ts';
+
 /** Rows that are not in the WAL. */
 export interface BufferedRows {
   rows: number;
@@ -35,8 +38,14 @@ const FIRST_SHED_FILL = 0.6;
 const LAST_SHED_FILL = 1;
 const SHED_HYSTERESIS = 0.05;
 
+/** Bounds of the memory guard. */
+export function memoryBounds({ memoryMaxBytes, memoryMaxRows, memoryFlushBytes }: Config): MemoryBounds {
+  const { unsyncedBytes } = limits;
+  return { maxBytes: memoryMaxBytes, maxRows: memoryMaxRows, flushBytes: memoryFlushBytes, unsyncedBytes };
+}
+
 export class MemoryGuard {
-  readonly #bounds: MemoryBounds;
+  #bounds: MemoryBounds;
   readonly #topicCount: number;
   #fill = 0;
   #paused = false;
@@ -61,6 +70,11 @@ export class MemoryGuard {
   /** So many topics, the least important first, are to be shed. */
   get shedCount(): number {
     return this.#shedCount;
+  }
+
+  /** Takes other bounds, from the next measurement on. */
+  setBounds(bounds: MemoryBounds): void {
+    this.#bounds = bounds;
   }
 
   /** Takes a measurement; true where the fullest topic is to be sealed now. */

@@ -25,7 +25,7 @@ import { sentEndLsn } from '../../sink/flush-log.ts';
 import { WalClosedError, WalFullError, WalWriteError } from '../../wal/errors.ts';
 import { openWal } from '../../wal/open.ts';
 import type { Wal } from '../../wal/writer.ts';
-import { MemoryGuard } from '../guards/memory-guard.ts';
+import { MemoryGuard, memoryBounds } from '../guards/memory-guard.ts';
 import { sheddingOrder } from '../guards/topic-priority.ts';
 import { logRecovery } from '../replay/recovery-log.ts';
 import { createGapRecorder } from './gap-rows.ts';
@@ -132,9 +132,7 @@ export class IngestPath {
     this.#observer = observer;
     this.#tally = new SealedTally(topics.length);
     this.#sheddingOrder = sheddingOrder(topics.map(({ topic }) => topic));
-    const { memoryMaxBytes: maxBytes, memoryMaxRows: maxRows, memoryFlushBytes: flushBytes } = config;
-    const { unsyncedBytes } = limits;
-    this.memory = new MemoryGuard({ maxBytes, maxRows, flushBytes, unsyncedBytes }, topics.length);
+    this.memory = new MemoryGuard(memoryBounds(config), topics.length);
     this.wal = wal;
     this.streams = streams;
     this.quarantine = new Quarantine({

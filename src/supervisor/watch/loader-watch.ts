@@ -26,7 +26,7 @@ const LOOK_INTERVAL_MS = 2000;
 const LOOK_PAUSE_FACTOR = 20;
 
 export class LoaderWatch {
-  readonly #config: Config;
+  #config: Config;
   readonly #fileSystem: FileSystem;
   readonly #logger: Logger;
   readonly #health: HealthTracker;
@@ -58,7 +58,7 @@ export class LoaderWatch {
       status: () => ({ walDir: config.walDir, flusher: this.#stats() }),
       acknowledged: () => {},
     });
-    this.#server = openWatchServer(config, 'loaderHttp', routes, logger);
+    this.#server = openWatchServer(() => this.#config, 'loaderHttp', routes, logger);
     this.#stopLoopDelay = startLoopDelay((seconds) => this.#metrics.loopDelay.observe(seconds));
     this.#schedule(LOOK_INTERVAL_MS);
   }
@@ -70,6 +70,11 @@ export class LoaderWatch {
     const { topic, seconds, oldestNs } = event;
     this.#metrics.insert.observe({ topic }, seconds);
     this.#metrics.inserted.observe({ topic }, samplesOf.ageSeconds(oldestNs));
+  }
+
+  /** Takes over what may change while it runs. */
+  reconfigure(config: Config): void {
+    this.#config = config;
   }
 
   stop(): void {

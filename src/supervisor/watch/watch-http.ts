@@ -11,22 +11,23 @@ import {
 } from '../../observe/http-server.ts';
 
 /**
- * Opens the server at the address of the setting `name`; null where there is none. A default port that is in
- * use is a warning: it was nobody's wish.
+ * Opens the server at the address of the setting `name`, with the token of the moment; null where there is
+ * none. A default port that is in use is a warning: it was nobody's wish.
  * @throws RecorderError where the address was given and does not work
  */
 export function openWatchServer(
-  config: Config,
+  configOf: () => Config,
   name: 'http' | 'loaderHttp',
   routes: Routes,
   logger: Logger,
 ): HttpServer | null {
+  const config = configOf();
   const address = config[name];
   if (address === '') return null;
   try {
     const { host, port } = parseHttpAddress(address);
     const onError = (error: unknown) => logger.error(`HTTP: ${describeError(error)}`);
-    const server = startHttpServer({ host, port, token: config.httpToken, routes, onError });
+    const server = startHttpServer({ host, port, token: () => configOf().httpToken, routes, onError });
     logger.info(`metrics and health on ${server.url}`);
     return server;
   } catch (error) {

@@ -45,7 +45,7 @@ const MAX_WAITING_ROWS = 1000;
 
 export class Watch implements IngestObserver {
   readonly health: HealthTracker;
-  readonly #config: Config;
+  #config: Config;
   readonly #logger: Logger;
   readonly #metrics = createMetrics();
   readonly #causes: HealthCauses;
@@ -90,6 +90,13 @@ export class Watch implements IngestObserver {
   /** Space on the WAL's disk runs short. */
   get isDiskShort(): boolean {
     return this.#disk.isShort;
+  }
+
+  /** Takes over what may change while it runs. Throws, and changes nothing, where a policy names no topic. */
+  reconfigure(config: Config): void {
+    this.#disk.reconfigure(config);
+    this.#config = config;
+    this.#look();
   }
 
   /** Who removes delivered segments, so that they go before anything stops; null: nobody does. */
@@ -180,7 +187,7 @@ export class Watch implements IngestObserver {
       onError: (error) => this.#logger.error(`page: ${describeError(error)}`),
     });
     const routes = { ...answers, ...this.#dashboard.routes };
-    this.#server = openWatchServer(this.#config, 'http', routes, this.#logger);
+    this.#server = openWatchServer(() => this.#config, 'http', routes, this.#logger);
   }
 
   /** Everything that is known of the recorder, as plain data. */
