@@ -12,6 +12,7 @@ import type { BenchOptions, BenchResult, BenchSuite } from './suite.ts';
 import { waitForRows } from './support/delivery.ts';
 import { type FrameFile, inputFile } from './support/inputs.ts';
 import { type Percentiles, type Step, stepLatencies } from './support/latency-steps.ts';
+import { monotonicNs } from './support/posix.ts';
 import { sendTogether, startProgram } from './support/programs.ts';
 import { startServe, stopServe, temporaryHome } from './support/recorder.ts';
 import { startServer } from './support/servers.ts';
@@ -117,7 +118,7 @@ async function watchCount(url: string, before: number, rows: number): Promise<St
   const steps: Step[] = [];
   for (let count = 0; count < rows; ) {
     const answer = Number(await sqlValue(url, `SELECT count() FROM ${TABLE}`)) - before;
-    if (answer > count) steps.push({ timeNs: Number(process.hrtime.bigint()), rows: answer });
+    if (answer > count) steps.push({ timeNs: monotonicNs(), rows: answer });
     count = Math.max(count, answer);
     await Bun.sleep(5);
   }

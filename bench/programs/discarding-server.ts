@@ -2,6 +2,8 @@
 // server. With it the client's side is what bounds a path. Argument: the real server's URL. Says `ready` and
 // its port; runs until it is killed. GET /last says when the last INSERT ended (monotonic clock, ns).
 
+import { monotonicNs } from '../support/posix.ts';
+
 const target = process.argv[2]!;
 let last = { inserts: 0, bytes: 0, endNs: 0 };
 
@@ -29,7 +31,7 @@ const server = Bun.serve({
 async function discard(request: Request): Promise<Response> {
   let bytes = 0;
   if (request.body !== null) for await (const chunk of request.body) bytes += chunk.length;
-  const endNs = Number(process.hrtime.bigint());
+  const endNs = monotonicNs();
   last = { inserts: last.inserts + 1, bytes: last.bytes + bytes, endNs };
   return new Response('');
 }

@@ -6,7 +6,14 @@ import { readFileSync, readSync } from 'node:fs';
 import { encodeHello } from '../../src/net/control-messages.ts';
 import { createAckReader } from '../support/ack-reader.ts';
 import { type Percentiles, type Step, stepLatencies } from '../support/latency-steps.ts';
-import { closeDescriptor, connectUnix, waitReadable, wantExactTimers, writeAll } from '../support/posix.ts';
+import {
+  closeDescriptor,
+  connectUnix,
+  monotonicNs,
+  waitReadable,
+  wantExactTimers,
+  writeAll,
+} from '../support/posix.ts';
 
 export interface PacedOptions {
   socket: string;
@@ -30,8 +37,6 @@ const SPIN_NS = 100_000;
 /** Most that is written at once, so that acknowledgements are looked for in between. */
 const MOST_FRAMES = 512;
 
-const now = () => Number(process.hrtime.bigint());
-
 function frameStarts(bytes: Uint8Array): Int32Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const starts = [0];
@@ -54,9 +59,9 @@ function run(options: PacedOptions): PacedResult {
   wantExactTimers();
   const steps: Step[] = [];
   const nsPerRow = 1e9 / rowsPerSecond;
-  const startNs = now() + 1e6;
+  const startNs = monotonicNs() + 1e6;
   for (let sent = 0; acks.durableSeq < rows; ) {
-    const timeNs = now();
+    const timeNs = monotonicNs();
     const due = Math.min(rows, Math.floor((timeNs - startNs) / nsPerRow) + 1);
     if (due > sent) {
       const from = sent % perPass;
@@ -64,10 +69,11 @@ function run(options: PacedOptions): PacedResult {
       writeAll(fd, bytes, starts[from]!, starts[from + count]!);
       sent += count;
     }
-    const waitNs = sent < rows ? startNs + sent * nsPerRow - now() - SPIN_NS : 1e8;
+    const waitNs = sent < rows ? startNs + sent * nsPerRow - monotonicNs() - SPIN_NS : 1e8;
     if (!waitReadable(fd, waitNs)) continue;
     acks.read();
-    if (acks.durableSeq > (steps.at(-1)?.rows ?? 0)) steps.push({ timeNs: now(), rows: acks.durableSeq });
+    if (acks.durableSeq > (steps.at(-1)?.rows ?? 0))
+      steps.push({ timeNs: monotonicNs(), rows: acks.durableSeq });
   }
   closeDescriptor(fd);
   const schedule = { startNs, rowsPerSecond, firstRow: warmUpRows, endRow: rows };

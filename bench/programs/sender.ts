@@ -7,7 +7,14 @@
 import { readFileSync, readSync } from 'node:fs';
 import { encodeHello } from '../../src/net/control-messages.ts';
 import { createAckReader } from '../support/ack-reader.ts';
-import { closeDescriptor, connectUnix, endWriting, readSome, writeAll } from '../support/posix.ts';
+import {
+  closeDescriptor,
+  connectUnix,
+  endWriting,
+  monotonicNs,
+  readSome,
+  writeAll,
+} from '../support/posix.ts';
 
 export interface SenderOptions {
   socket: string;
@@ -26,7 +33,6 @@ export interface SenderResult {
 }
 
 const WRITE_BYTES = 256 * 1024;
-const now = () => Number(process.hrtime.bigint());
 
 /** Ends of frames in the buffer at which a write may end, about WRITE_BYTES apart, with the frames before. */
 function writePoints(bytes: Uint8Array): { end: number; frames: number }[] {
@@ -78,7 +84,7 @@ function main(options: SenderOptions): void {
   }
   process.stdout.write('ready\n');
   readSync(0, new Uint8Array(16));
-  const startNs = now();
+  const startNs = monotonicNs();
   sendAll(fd, bytes, options.frames);
   if (options.session !== null) acks.waitFor(options.frames);
   else {
@@ -86,7 +92,7 @@ function main(options: SenderOptions): void {
     const scrap = new Uint8Array(4096);
     while (readSome(fd, scrap) > 0);
   }
-  const result: SenderResult = { startNs, endNs: now(), acked: acks.durableSeq };
+  const result: SenderResult = { startNs, endNs: monotonicNs(), acked: acks.durableSeq };
   closeDescriptor(fd);
   process.stdout.write(`${JSON.stringify(result)}\n`);
 }

@@ -1,6 +1,7 @@
 // When all rows are at the server, and whether they are the right ones.
 
 import { sql, sqlValue, until } from '../../test/support/recorder-process.ts';
+import { monotonicNs } from './posix.ts';
 
 const TIMEOUT_MS = 120_000;
 const POLL_MS = 10;
@@ -10,7 +11,7 @@ export async function waitForRows(url: string, table: string, rows: number): Pro
   const deadline = performance.now() + TIMEOUT_MS;
   for (;;) {
     const count = Number(await sqlValue(url, `SELECT count() FROM ${table}`).catch(() => '0'));
-    if (count === rows) return Number(process.hrtime.bigint());
+    if (count === rows) return monotonicNs();
     if (count > rows) throw new Error(`${table} has ${count} rows, ${rows} were sent`);
     if (performance.now() > deadline)
       throw new Error(`${table} has ${count} of ${rows} rows, and no more come`);
