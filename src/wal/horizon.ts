@@ -9,7 +9,8 @@
 //        0    8 magic "RECDUR01"
 //        8    8 walId
 //       16    8 durableLsn, stored and loaded as one 64-bit word
-//       24   40 zero
+//       24    8 syncedLsn: rows below it have been synced; behind durableLsn where the sync policy lets it be
+//       32   32 zero
 
 import type { FileSystem } from '../io/file-system.ts';
 import { errorCode, replaceFile } from '../io/file-system.ts';
@@ -20,15 +21,18 @@ const MAGIC = 0x3130_5255_4443_4552n; // "RECDUR01"
 const MAGIC_WORD = 0;
 const WAL_ID_WORD = 1;
 const DURABLE_WORD = 2;
+const SYNCED_WORD = 3;
 
 export interface Horizon {
   walId: bigint;
   /** LSN of the first row that is not yet durable; read from memory at each call. */
   durableLsn(): bigint;
+  /** LSN of the first row that has not been synced; for the next start. */
+  syncedLsn(): bigint;
 }
 
 export interface WritableHorizon extends Horizon {
-  publish(durableLsn: bigint): void;
+  publish(durableLsn: bigint, syncedLsn: bigint): void;
 }
 
 function mapWords(fileSystem: FileSystem, dir: string): BigUint64Array | null {
@@ -49,7 +53,9 @@ function over(words: BigUint64Array): WritableHorizon {
   return {
     walId: words[WAL_ID_WORD]!,
     durableLsn: () => Atomics.load(words, DURABLE_WORD),
-    publish: (durableLsn) => {
+    syncedLsn: () => Atomics.load(words, SYNCED_WORD),
+    publish: (durableLsn, syncedLsn) => {
+      Atomics.store(words, SYNCED_WORD, syncedLsn);
       Atomics.store(words, DURABLE_WORD, durableLsn);
     },
   };

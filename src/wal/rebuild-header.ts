@@ -85,7 +85,7 @@ function proveRows(fileSystem: FileSystem, dir: string, path: string): void {
       if (item.kind === 'block' && item.header.endsGroup) provenLsn = endLsn(item.header);
     }
     const horizon = createHorizon(fileSystem, dir, walId, provenLsn);
-    if (horizon.durableLsn() < provenLsn) horizon.publish(provenLsn);
+    if (horizon.durableLsn() < provenLsn) horizon.publish(provenLsn, provenLsn);
   } finally {
     file.close();
   }

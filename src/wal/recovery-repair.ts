@@ -30,28 +30,20 @@ export function moveAside(context: RepairContext, name: string): string {
 }
 
 /**
- * Cuts a segment at `offset` and syncs it. Bytes behind it that are not zero go to a file whose name is
- * returned.
+ * Cuts a segment at `offset`. Bytes behind it that are not zero go to a file whose name is returned. Not
+ * durable before the segment is synced.
  */
-export function cutSegment(context: RepairContext, name: string, offset: number): string | null {
+function cutSegment(context: RepairContext, file: FileHandle, name: string, offset: number): string | null {
   const { fileSystem, dir, stamp } = context;
-  const file = fileSystem.open(`${dir}/${name}`, 'write');
-  try {
-    let copiedTo: string | null = null;
-    if (offset < file.sizeBytes()) {
-      if (findNonZero(file, offset) !== -1) {
-        copiedTo = `${name}.torn-${stamp}`;
-        copyTail(fileSystem, file, offset, `${dir}/${copiedTo}`);
-        fileSystem.syncDirectoryNow(dir);
-      }
-      file.truncate(offset);
-    }
-    rewrite(file);
-    file.syncNow();
-    return copiedTo;
-  } finally {
-    file.close();
+  if (offset >= file.sizeBytes()) return null;
+  let copiedTo: string | null = null;
+  if (findNonZero(file, offset) !== -1) {
+    copiedTo = `${name}.torn-${stamp}`;
+    copyTail(fileSystem, file, offset, `${dir}/${copiedTo}`);
+    fileSystem.syncDirectoryNow(dir);
   }
+  file.truncate(offset);
+  return copiedTo;
 }
 
 function copyTail(
@@ -85,13 +77,16 @@ export interface RepairResult {
   copiedTo: string[];
 }
 
-/** Applies the plan to the segments from `startIndex` on, and syncs every segment that may not have been. */
+/**
+ * Applies the plan to the segments from `startIndex` on, and makes durable what stays of all of them.
+ * @param syncedLsn rows below it are known to have been synced
+ */
 export function applyCut(
   context: RepairContext,
   segments: readonly SurveyedSegment[],
   startIndex: number,
   plan: CutPlan,
-  unsyncedFromLsn: bigint,
+  syncedLsn: bigint,
 ): RepairResult {
   const { fileSystem, dir } = context;
   const last = plan.kept.at(-1);
@@ -99,44 +94,49 @@ export function applyCut(
   const lastIndex = Math.max(last?.segmentIndex ?? startIndex, damagedTo?.segmentIndex ?? startIndex);
   const copiedTo: string[] = [];
   segments.forEach((segment, index) => {
-    if (index < lastIndex) {
-      const next = segments[index + 1];
-      if (next !== undefined && next.baseLsn > unsyncedFromLsn) syncSegment(fileSystem, dir, segment.name);
-      return;
-    }
-    if (index > lastIndex) {
-      const copy = cutSegment(context, segment.name, segment.header?.headerSizeBytes ?? 0);
+    const next = segments[index + 1];
+    if (index < lastIndex && next !== undefined && next.baseLsn <= syncedLsn) return;
+    const file = fileSystem.open(`${dir}/${segment.name}`, 'write');
+    try {
+      const headerEnd = segment.header?.headerSizeBytes ?? 0;
+      const keptEnd = last?.segmentIndex === index ? last.endOffset : headerEnd;
+      const damageEnd = damagedTo?.segmentIndex === index ? damagedTo.item.endOffset : 0;
+      const end = index < lastIndex ? file.sizeBytes() : Math.max(keptEnd, damageEnd);
+      const copy = cutSegment(context, file, segment.name, end);
       if (copy !== null) copiedTo.push(copy);
-      fileSystem.unlink(`${dir}/${segment.name}`);
-      return;
+      if (index > lastIndex) fileSystem.unlink(`${dir}/${segment.name}`);
+      else makeDurable(file, unsyncedOffset(segment, index, startIndex, plan, syncedLsn));
+    } finally {
+      file.close();
     }
-    const keptEnd = last?.segmentIndex === index ? last.endOffset : (segment.header?.headerSizeBytes ?? 0);
-    const damageEnd = damagedTo?.segmentIndex === index ? damagedTo.item.endOffset : 0;
-    const copy = cutSegment(context, segment.name, Math.max(keptEnd, damageEnd));
-    if (copy !== null) copiedTo.push(copy);
   });
   fileSystem.syncDirectoryNow(dir);
   return { segments: segments.slice(0, lastIndex + 1), copiedTo };
 }
 
-function syncSegment(fileSystem: FileSystem, dir: string, name: string): void {
-  const file = fileSystem.open(`${dir}/${name}`, 'write');
-  try {
-    rewrite(file);
-    file.syncNow();
-  } finally {
-    file.close();
-  }
+/** Where the first record begins that may not have been synced; 0 where the header may not have been. */
+function unsyncedOffset(
+  { baseLsn }: SurveyedSegment,
+  segmentIndex: number,
+  startIndex: number,
+  { kept }: CutPlan,
+  syncedLsn: bigint,
+): number {
+  if (segmentIndex < startIndex || baseLsn >= syncedLsn) return 0;
+  const first = kept.find((block) => block.segmentIndex === segmentIndex && block.header.lsn >= syncedLsn);
+  return first?.offset ?? Number.POSITIVE_INFINITY;
 }
 
 /**
- * Writes a file's bytes over themselves. A sync that failed in an earlier process has left pages that are
- * whole in memory and taken for clean: the next sync would report success and write none of them.
+ * Writes a file's bytes from `offset` on over themselves, and syncs it. A sync that failed in an earlier
+ * process has left pages that are whole in memory and taken for clean: a sync alone would report success and
+ * write none of them.
  */
-function rewrite(file: FileHandle): void {
+function makeDurable(file: FileHandle, offset: number): void {
   const sizeBytes = file.sizeBytes();
   const chunk = new Uint8Array(Math.min(1024 * 1024, sizeBytes));
-  for (let done = 0; done < sizeBytes; done += chunk.length) {
+  for (let done = offset; done < sizeBytes; done += chunk.length) {
     file.write(chunk.subarray(0, file.read(chunk, done)), done);
   }
+  file.syncNow();
 }

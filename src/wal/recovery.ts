@@ -46,7 +46,8 @@ export function recoverWal(options: RecoveryOptions): RecoveredState {
   const proven = provenHorizon(findings, horizonLsn);
   const start = segments[startIndex]!;
   const plan = planCut(findings, start.baseLsn, proven);
-  const repaired = applyCut(context, segments, startIndex, plan, horizonLsn);
+  const synced = provenHorizon(findings, largestSynced(segments, horizon?.syncedLsn() ?? 0n));
+  const repaired = applyCut(context, segments, startIndex, plan, synced);
   reportPlan(plan, segments, repaired.copiedTo, report);
   report.segments = repaired.segments.length;
   const topics = countRows(repaired.segments, startIndex, plan);
@@ -86,11 +87,15 @@ function withoutLeftovers(
  * oldest with a header. -1 when no segment has one.
  */
 function startOf(segments: readonly SurveyedSegment[], horizonLsn: bigint): number {
-  const synced = segments.reduce((lsn, { meta }) => largest(lsn, meta?.syncedLsn ?? 0n), horizonLsn);
+  const synced = largestSynced(segments, horizonLsn);
   const start = segments.findLastIndex(
     ({ meta, baseLsn }) => meta !== null && isStart(meta, baseLsn, synced),
   );
   return start !== -1 ? start : segments.findIndex(({ meta }) => meta !== null);
+}
+
+function largestSynced(segments: readonly SurveyedSegment[], least: bigint): bigint {
+  return segments.reduce((lsn, { meta }) => largest(lsn, meta?.syncedLsn ?? 0n), least);
 }
 
 function reportPlan(

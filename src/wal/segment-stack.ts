@@ -51,6 +51,8 @@ export class SegmentStack {
   #current: ActiveSegment | null = null;
   #chain: Chain;
   #directoryDirty = true;
+  /** Rows that stay in the log were in a sync that failed: they may never reach the disk. */
+  isTainted = false;
   readonly #cached: PageCacheTail;
 
   constructor(settings: StackSettings, allocator: SegmentAllocator, chain: Chain) {
@@ -162,9 +164,10 @@ export class SegmentStack {
   /**
    * Cuts off all rows from `lsn`, which lies at `place`, to `nextLsn`, and closes all files. The next
    * segment's header says that these LSNs are void: a cut that a power loss undoes does not bring the rows
-   * back.
+   * back. `syncedLsn`: rows below it have been synced.
    */
-  rollBack(place: Place, lsn: bigint, nextLsn: bigint): void {
+  rollBack(place: Place, lsn: bigint, nextLsn: bigint, syncedLsn: bigint): void {
+    this.isTainted ||= syncedLsn < lsn;
     const open = this.#segments;
     this.#segments = [];
     this.#current = null;

@@ -257,15 +257,14 @@ export class Wal {
     } catch (error) {
       throw this.#syncFailed(error as SegmentSyncFailure);
     }
-    if (target.lsn > this.#syncedLsn) this.#syncedLsn = target.lsn;
+    if (target.lsn > this.#syncedLsn && !this.#segments.isTainted) this.#syncedLsn = target.lsn;
     this.#publish(target);
   }
 
   #publish(border: Border): void {
-    if (border.lsn < this.#durable.lsn) return;
-    this.#durable = border;
-    this.#horizon.publish(border.lsn);
-    this.#segments.forgetBelow(border.lsn);
+    if (border.lsn >= this.#durable.lsn) this.#durable = border;
+    this.#horizon.publish(this.#durable.lsn, this.#syncedLsn);
+    this.#segments.forgetBelow(this.#durable.lsn);
   }
 
   // The file is not trusted any more: all rows past the last good sync are cut off, so that no reader takes
@@ -276,7 +275,7 @@ export class Wal {
     this.#lastRecord = null;
     try {
       this.#rescued = [...readBack(this.#segments.open(), this.walId, border.lsn), ...this.#rescued];
-      this.#segments.rollBack(border.place, border.lsn, this.#nextLsn);
+      this.#segments.rollBack(border.place, border.lsn, this.#nextLsn, this.#syncedLsn);
     } catch (failure) {
       this.#closed = new WalClosedError('rows of a failed sync are lost', failure);
     }

@@ -166,6 +166,37 @@ test('files that an earlier run has prepared are not used, and do not stay', asy
   }
 });
 
+test('a start writes again only what may not have been synced', async () => {
+  const { fileSystem, blocks, paths } = await filled();
+  const written: [path: string, offset: number][] = [];
+  const openFile = fileSystem.open.bind(fileSystem);
+  fileSystem.open = (path, mode) => {
+    const file = openFile(path, mode);
+    const write = file.write.bind(file);
+    file.write = (source, offset) => {
+      if (paths.includes(path)) written.push([path, offset]);
+      write(source, offset);
+    };
+    return file;
+  };
+  await (await open(fileSystem)).close();
+  expect(written).toEqual([]);
+  const wal = await open(fileSystem);
+  const synced = appendRandom(wal, random);
+  await wal.sync();
+  const unsynced = appendRandom(wal, random);
+  paths.push(`${DIR}/${segmentsAmong(fileSystem.list(DIR)).at(-1)!.name}`);
+  const sizeBytes = (row: KnownBlock) => 128 + row.payload.length;
+  const end = fileSystem.readFile(paths.at(-1)!).findLastIndex((byte) => byte !== 0) + 1;
+  written.length = 0;
+  fileSystem.unlink(`${DIR}/lock`);
+  const again = await open(fileSystem);
+  const offset = Math.ceil(end / 8) * 8 - sizeBytes(unsynced);
+  expect(written).toEqual([[paths.at(-1)!, offset]]);
+  expect(readAll(fileSystem).blocks).toEqual([...blocks, synced, unsynced]);
+  await again.close();
+});
+
 test('the decision table names every case once', () => {
   expect(Object.keys(RECOVERY_DECISIONS).sort()).toEqual([
     'bad_segment_header',
