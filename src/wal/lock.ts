@@ -8,6 +8,8 @@ import { errorCode } from '../io/file-system.ts';
 import { WalLockedError } from './errors.ts';
 
 export const LOCK_FILE = 'lock';
+/** Files of a start that is under way, with the starter's pid. */
+const LEFTOVER = /^lock\.(?:stale-)?(\d+)-[-0-9a-f]{36}$/;
 
 export interface LockOwner {
   pid: number;
@@ -109,19 +111,35 @@ export function acquireLock(fileSystem: FileSystem, dir: string): WalLock {
     }
   } finally {
     file.close();
-    fileSystem.unlink(temporary);
+    tolerant(() => fileSystem.unlink(temporary));
   }
+  tolerant(() => removeLeftovers(fileSystem, dir));
   return {
     takenOverFrom,
-    release: () => {
-      try {
+    // What a failing disk keeps of it is the lock of a dead owner.
+    release: () =>
+      tolerant(() => {
         if (readBytes(fileSystem, path) === mine) fileSystem.unlink(path);
-      } catch (error) {
-        // What a failing disk keeps of it is the lock of a dead owner.
-        if (errorCode(error) === undefined) throw error;
-      }
-    },
+      }),
   };
+}
+
+/** Removes what starters of this lock have left that were killed half-way. */
+function removeLeftovers(fileSystem: FileSystem, dir: string): void {
+  for (const name of fileSystem.list(dir)) {
+    const pid = Number(LEFTOVER.exec(name)?.[1] ?? Number.NaN);
+    const isOver = pid === process.pid || processStart(pid) === '';
+    if (!Number.isNaN(pid) && isOver) fileSystem.unlink(`${dir}/${name}`);
+  }
+}
+
+/** Runs a step that a failing disk may refuse without harm. */
+function tolerant(step: () => void): void {
+  try {
+    step();
+  } catch (error) {
+    if (errorCode(error) === undefined) throw error;
+  }
 }
 
 function tryLink(fileSystem: FileSystem, from: string, to: string): boolean {

@@ -16,9 +16,10 @@ import {
 import { type CutPlan, collectFindings, type FoundBlock, planCut, provenHorizon } from './recovery-plan.ts';
 import { applyCut, moveAside, type RepairContext, repairStamp } from './recovery-repair.ts';
 import type { RecoveredState, RecoveryOptions, RecoveryReport } from './recovery-report.ts';
+import { readTrimmedLsn } from './retention.ts';
 import { ReadBuffer, readPayload } from './segment-file.ts';
 import { type CountedTopic, isStart, topicOf, type WalTopic } from './segment-meta.ts';
-import { type SurveyedSegment, surveySegments } from './survey.ts';
+import { type SurveyedSegment, surveySegments, withoutTrimmed } from './survey.ts';
 
 /** Recovers the WAL of `dir`, whose lock the caller holds. Throws the errors of the table's refusals. */
 export function recoverWal(options: RecoveryOptions): RecoveredState {
@@ -28,7 +29,8 @@ export function recoverWal(options: RecoveryOptions): RecoveredState {
   const report: RecoveryReport = { existed: true, segments: 0, blocks: 0, rows: 0n, findings: [] };
   const stamp = repairStamp(fileSystem, dir, new Date());
   const context: RepairContext = { fileSystem, dir, stamp };
-  const { segments: surveyed, voided } = surveySegments(fileSystem, dir);
+  const { segments: found, voided } = surveySegments(fileSystem, dir);
+  const surveyed = withoutTrimmed(found, readTrimmedLsn(fileSystem, dir));
   refuseForeign(surveyed, horizon);
   for (const { name } of voided) moveAside(context, name);
   const walId = surveyed.find((segment) => segment.header !== null)?.header?.walId ?? horizon?.walId ?? null;

@@ -47,6 +47,17 @@ export function surveySegments(fileSystem: FileSystem, dir: string): Survey {
   return { segments: all.filter((segment) => !isVoid(segment)), voided: all.filter(isVoid) };
 }
 
+/**
+ * Leaves out segments whose removal was under way when the power failed: some are back, others between them
+ * and what is kept are not. The next trim removes them.
+ */
+export function withoutTrimmed(segments: readonly SurveyedSegment[], trimmedLsn: bigint): SurveyedSegment[] {
+  return segments.filter((_, index) => {
+    const next = segments[index + 1];
+    return next === undefined || next.baseLsn > trimmedLsn;
+  });
+}
+
 export interface MissingSegments {
   /** Name of the segment that follows the missing ones. */
   before: string;

@@ -82,3 +82,45 @@ test('a lock is released only by its owner', () => {
   lock.release();
   expect(fileSystem.exists(PATH)).toBe(true);
 });
+
+test('a start that fails gives the lock back, and so does a close whose sync fails', async () => {
+  const fileSystem = directory();
+  fileSystem.fault = (operation, path) => (operation === 'write' && path.includes('next.') ? 'ENOSPC' : null);
+  await open(fileSystem).catch(() => undefined);
+  expect(fileSystem.exists(PATH)).toBe(false);
+  fileSystem.fault = () => null;
+  const wal = await open(fileSystem);
+  expect(readLock(fileSystem, DIR)).toMatchObject({ pid: process.pid });
+  fileSystem.fault = (operation) => (operation === 'sync' ? 'EIO' : null);
+  await expect(wal.close()).rejects.toMatchObject({ code: 'wal_sync' });
+  expect(fileSystem.exists(PATH)).toBe(false);
+  fileSystem.fault = () => null;
+  await (await open(fileSystem)).close();
+  expect(fileSystem.openFiles).toBe(0);
+});
+
+test('a lock that a failing disk does not remove is that of a dead owner once its process has ended', async () => {
+  const fileSystem = directory();
+  const lock = acquireLock(fileSystem, DIR);
+  fileSystem.fault = (operation) => (operation === 'unlink' ? 'EIO' : null);
+  lock.release();
+  fileSystem.fault = () => null;
+  expect(() => acquireLock(fileSystem, DIR)).toThrow(WalLockedError);
+  const owner = { ...readLock(fileSystem, DIR)!, processStart: 'ended' };
+  fileSystem.put(PATH, new TextEncoder().encode(JSON.stringify(owner)));
+  expect(acquireLock(fileSystem, DIR).takenOverFrom).toMatchObject({ pid: process.pid });
+});
+
+test('what killed starts have left goes with the next one, what living ones need stays', () => {
+  const fileSystem = directory();
+  const uuid = crypto.randomUUID();
+  const left = [
+    `lock.${2 ** 22 + 1}-${uuid}`,
+    `lock.stale-${2 ** 22 + 1}-${uuid}`,
+    `lock.${process.pid}-${uuid}`,
+  ];
+  const kept = [`lock.${process.ppid}-${uuid}`, 'lock.txt', 'lock.5-note'];
+  for (const name of [...left, ...kept]) fileSystem.put(`${DIR}/${name}`, Uint8Array.of(1));
+  acquireLock(fileSystem, DIR);
+  expect(fileSystem.list(DIR)).toEqual([LOCK_FILE, ...kept].sort());
+});

@@ -197,6 +197,38 @@ test('a start writes again only what may not have been synced', async () => {
   await again.close();
 });
 
+test('a power loss in the middle of a trim: no start and no verify misses what was removed', async () => {
+  for (let round = 0; round < 25; round++) {
+    const fileSystem = new MemoryFileSystem();
+    const wal = await open(fileSystem);
+    const blocks: KnownBlock[] = [];
+    while (segmentsAmong(fileSystem.list(DIR)).length < 6) blocks.push(appendRandom(wal, random));
+    await wal.sync();
+    const keptFrom = segmentsAmong(fileSystem.list(DIR))[random.int(1, 4)]!.baseLsn;
+    const cut: MemoryFileSystem[] = [];
+    // Before each step and after the last.
+    fileSystem.fault = () => {
+      cut.push(fileSystem.afterPowerLoss(random));
+      return null;
+    };
+    await wal.trim(keptFrom);
+    cut.push(fileSystem.afterPowerLoss(random));
+    fileSystem.fault = () => null;
+    await wal.close();
+    for (const after of cut) {
+      if (after.exists(`${DIR}/lock`)) after.unlink(`${DIR}/lock`);
+      expect(verifyWal(after, DIR).damaged).toEqual([]);
+      const again = await open(after);
+      expect(again.recovery.findings).toEqual([]);
+      expect(again.nextLsn).toBe(endOf(blocks));
+      await again.close();
+      const wanted = blocks.filter(({ lsn }) => lsn >= keptFrom);
+      expect(readAll(after, { fromLsn: keptFrom })).toEqual({ blocks: wanted, damages: [] });
+      expect(verifyWal(after, DIR).damaged).toEqual([]);
+    }
+  }
+});
+
 test('the decision table names every case once', () => {
   expect(Object.keys(RECOVERY_DECISIONS).sort()).toEqual([
     'bad_segment_header',
