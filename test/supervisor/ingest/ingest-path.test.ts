@@ -9,7 +9,7 @@ import { MemoryFileSystem } from '../../support/memory-file-system.ts';
 import { seededRandom } from '../../support/random.ts';
 import { readAll } from '../../support/wal-fixture.ts';
 
-test('lesson 17: frames of a failed sync are not acknowledged before they are durable elsewhere', async () => {
+test('lesson 17: frames of a failed sync have no ack before they are durable elsewhere', async () => {
   const random = seededRandom('failed sync, no ack');
   const time = new VirtualTime();
   const disk = new MemoryFileSystem();
