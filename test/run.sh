@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The test command: set-up, types, formatter and linter, tests. Ends with a line "N passed, N failed".
+# The test command: set-up, types, formatter and linter, audit of dependencies, tests. Ends with a line
+# "N passed, N failed".
 # Arguments go to `bun test`, for example: bun run test test/wal
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -10,7 +11,7 @@ bash test/support/system-packages.sh || exit 1
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 failed_checks=0
-for check in typecheck lint; do
+for check in typecheck lint audit; do
   bun run --silent "$check" || failed_checks=$((failed_checks + 1))
 done
 
@@ -22,7 +23,7 @@ passed=$(count pass)
 failed=$(count fail)
 skipped=$(count skip)
 failed=$((failed + failed_checks))
-passed=$((passed + 2 - failed_checks))
+passed=$((passed + 3 - failed_checks))
 # A run that dies (or a hook that fails outside a test) counts even though no test says so.
 if [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then failed=1; fi
 echo "$passed passed, $failed failed, $skipped skipped"

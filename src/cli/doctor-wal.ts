@@ -44,15 +44,33 @@ interface ShownHealth {
   conditions: { tag: string; state: string; message: string; command: string }[];
 }
 
-/** Fetches from the recorder's HTTP server; null where it does not answer. */
-export async function fetchFromRecorder<T>({ http, httpToken }: Config, path: string): Promise<T | null> {
+/** Where the recorder of the WAL serves HTTP: as it says, unless an address is given; null: nowhere. */
+function recorderUrl({ http, origins, walDir }: Config): string | null {
+  const written = realFileSystem.exists(walDir) ? readStatus(realFileSystem, walDir) : null;
+  if (origins.http === 'default' && written?.httpUrl !== undefined) {
+    const { hostname, port } = new URL(written.httpUrl);
+    return urlOf(hostname.replace(/^\[(.*)\]$/, '$1'), port);
+  }
   if (http === '') return null;
   const { host, port } = parseHttpAddress(http);
-  const shown = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host.includes(':') ? `[${host}]` : host;
+  return urlOf(host, port);
+}
+
+/** An address to listen on as one to go to. */
+function urlOf(host: string, port: number | string): string {
+  const reached = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
+  return `http://${reached.includes(':') ? `[${reached}]` : reached}:${port}`;
+}
+
+/** Fetches from the recorder's HTTP server; null where it does not answer. */
+export async function fetchFromRecorder<T>(config: Config, path: string): Promise<T | null> {
+  const url = recorderUrl(config);
+  if (url === null) return null;
+  const { httpToken } = config;
   const headers: Record<string, string> = httpToken === '' ? {} : { authorization: `Bearer ${httpToken}` };
   try {
     const signal = AbortSignal.timeout(HTTP_TIMEOUT_MS);
-    const response = await fetch(`http://${shown}:${port}${path}`, { headers, signal, keepalive: false });
+    const response = await fetch(`${url}${path}`, { headers, signal, keepalive: false });
     if (!response.headers.get('content-type')?.startsWith('application/json')) return null;
     return (await response.json()) as T;
   } catch {

@@ -105,7 +105,7 @@ function listen(hostname: string, port: number, context: Context) {
     });
   } catch (cause) {
     throw new RecorderError('clickhouse_port', `cannot listen on ${hostname}:${port}`, {
-      hint: 'choose another port with --port, or 0 for a free one',
+      hint: 'choose another port, 0: any free one; `clickhouse --port`, elsewhere `--clickhouse-port`',
       cause,
     });
   }

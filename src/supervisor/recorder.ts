@@ -57,6 +57,8 @@ export interface RecorderParts {
   flusher: Flusher | null;
   stream: StreamListener | null;
   datagram: DatagramListener | null;
+  /** Where the page is; null where there is none. */
+  httpUrl: string | null;
 }
 
 /** Reading what producers have already written takes at most this share of the time for a stop. */
@@ -78,7 +80,7 @@ export async function startRecorder(config: Config, deliver: boolean, logger: Lo
     watch.stop();
     throw error;
   });
-  const parts: RecorderParts = { config, path, flusher: null, stream: null, datagram: null };
+  const parts: RecorderParts = { config, path, flusher: null, stream: null, datagram: null, httpUrl: null };
   const saveStatus = createStatusWriter(parts, logger);
   const statusTimer = setInterval(saveStatus, STATUS_INTERVAL_MS);
   const isShort = () => watch.isDiskShort;
@@ -99,7 +101,7 @@ export async function startRecorder(config: Config, deliver: boolean, logger: Lo
       parts.flusher = startFlusher(config, watch, logger);
     }
     watch.attach(parts);
-    watch.openHttp();
+    parts.httpUrl = watch.openHttp();
     if (feeds.length > 0) parts.datagram = await openDatagramListener(parts, feeds, logger);
     if (config.socketPath !== '') parts.stream = await openStreamListener(parts, logger);
     saveStatus();

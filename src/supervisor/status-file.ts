@@ -38,6 +38,8 @@ export interface RecorderStatus {
   gaps: number;
   /** Address of the ClickHouse server that rows go to, absent without one. */
   clickhouseUrl?: string;
+  /** Where its page is, absent without one. */
+  httpUrl?: string;
   /** The recorder was killed, as who recovered its WAL has found: its lock, which would tell, is gone. */
   killed?: boolean;
 }

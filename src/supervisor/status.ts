@@ -5,7 +5,8 @@ import type { RecorderParts } from './recorder.ts';
 import type { RecorderStatus, TopicStatus } from './status-file.ts';
 
 /** What a running recorder says of itself. */
-export function statusOf({ config, path, flusher, stream, datagram }: RecorderParts): RecorderStatus {
+export function statusOf(parts: RecorderParts): RecorderStatus {
+  const { config, path, flusher, stream, datagram, httpUrl } = parts;
   const { ingest, wal } = path;
   const topics: Record<string, TopicStatus> = {};
   for (const { model, received, logged, malformed, shed, own } of ingest.topics) {
@@ -22,6 +23,7 @@ export function statusOf({ config, path, flusher, stream, datagram }: RecorderPa
     malformed: Object.fromEntries(ingest.malformedByReason),
     duplicates: sum([stream?.stats.duplicates ?? 0, ...feeds.map(({ duplicates }) => duplicates)]),
     gaps: sum(feeds.map(({ missing, filledLate }) => missing - filledLate)),
+    ...(httpUrl === null ? {} : { httpUrl }),
     ...(flusher === null ? {} : { clickhouseUrl: clickhouseUrls(config)[0]! }),
   };
 }

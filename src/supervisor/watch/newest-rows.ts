@@ -10,7 +10,15 @@ import { rowAt } from '../../columns/block-rows.ts';
 import { errorCode, type FileSystem } from '../../io/file-system.ts';
 import type { TopicModel } from '../../schema/model.ts';
 import { WalFormatError } from '../../wal/errors.ts';
-import { openSegmentFile, ReadBuffer, readPayload, readRecordHeader } from '../../wal/segment-file.ts';
+import { firstRecordOffset } from '../../wal/recovery-plan.ts';
+import {
+  openSegmentFile,
+  ReadBuffer,
+  readPayload,
+  readRecordHeader,
+  recordSizeBytes,
+} from '../../wal/segment-file.ts';
+import { limitOf, type SurveyedSegment, surveySegments } from '../../wal/survey.ts';
 
 /** Where a block lies. */
 interface BlockPlace {
@@ -23,6 +31,8 @@ interface BlockPlace {
 
 /** Blocks remembered of a topic: a trickle makes one block a row. */
 const PLACES = 64;
+/** Segments of earlier runs whose headers are read at the start; the last ones may be empty. */
+const SEEDED_SEGMENTS = 4;
 
 export class NewestRows {
   readonly #fileSystem: FileSystem;
@@ -32,6 +42,35 @@ export class NewestRows {
   constructor(fileSystem: FileSystem, dir: string) {
     this.#fileSystem = fileSystem;
     this.#dir = dir;
+  }
+
+  /** Finds the last blocks of earlier runs by their headers. To be called before `appended`. */
+  seed(): void {
+    const { segments } = surveySegments(this.#fileSystem, this.#dir);
+    const first = Math.max(0, segments.length - SEEDED_SEGMENTS);
+    for (const [index, segment] of segments.entries()) {
+      if (index >= first) this.#seedFrom(segment, limitOf(segments, index));
+    }
+  }
+
+  #seedFrom(segment: SurveyedSegment, limitLsn: bigint | null): void {
+    const { header: segmentHeader, meta, baseLsn, name, sizeBytes } = segment;
+    if (segmentHeader === null || meta === null) return;
+    const { walId } = segmentHeader;
+    const file = this.#fileSystem.open(`${this.#dir}/${name}`, 'read');
+    try {
+      const buffer = new ReadBuffer();
+      let offset = firstRecordOffset(file, segment, walId) ?? sizeBytes;
+      for (;;) {
+        const header = readRecordHeader(file, offset, sizeBytes, walId, buffer);
+        if (typeof header === 'string' || (limitLsn !== null && header.lsn >= limitLsn)) return;
+        const topic = meta.topics[header.topicIndex]?.topic;
+        if (topic !== undefined) this.appended(topic, header.lsn, header.rowCount, { baseLsn, offset });
+        offset += recordSizeBytes(header);
+      }
+    } finally {
+      file.close();
+    }
   }
 
   /** A block was appended at a place; null where the WAL does not know it any more. */

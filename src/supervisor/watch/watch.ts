@@ -152,6 +152,7 @@ export class Watch implements IngestObserver {
       const rows = Number(lastLsn - firstLsn) + 1;
       if (rows > 0) this.health.lose(this.#causes.unreadable(segment, reason), rows);
     }
+    this.#seedNewest();
     this.#rows = createHealthRows(ingest, streams);
     this.#look();
     this.#timer = setInterval(() => this.#look(), LOOK_INTERVAL_MS);
@@ -162,12 +163,20 @@ export class Watch implements IngestObserver {
     seedLag(this.#lag, this.#config.walDir, this.#logger);
   }
 
+  #seedNewest(): void {
+    try {
+      this.#newest.seed();
+    } catch (error) {
+      this.#logger.warn(`the page shows no rows of earlier runs: ${describeError(error)}`);
+    }
+  }
+
   /**
-   * Opens the HTTP server. The default port in use is a warning: it was nobody's wish.
+   * Opens the HTTP server; its address. The default port in use is a warning: it was nobody's wish.
    * @throws RecorderError where the address was given and does not work
    */
-  openHttp(): void {
-    if (this.#config.http === '') return;
+  openHttp(): string | null {
+    if (this.#config.http === '') return null;
     const samples = () => this.#samples();
     const notReady = () => this.#notReady();
     const answers = watchRoutes({
@@ -188,6 +197,7 @@ export class Watch implements IngestObserver {
     });
     const routes = { ...answers, ...this.#dashboard.routes };
     this.#server = openWatchServer(() => this.#config, 'http', routes, this.#logger);
+    return this.#server?.url ?? null;
   }
 
   /** Everything that is known of the recorder, as plain data. */

@@ -110,3 +110,24 @@ test('rows of a failed sync are not shown where they were', async () => {
   expect(shown.slice(-2)).toEqual([1, 0]);
   await wal.close();
 });
+
+test('those of earlier runs are found again, over segments', async () => {
+  const fileSystem = new MemoryFileSystem();
+  const expected = new Map<string, number[]>(NAMES.map((name) => [name, []]));
+  for (let run = 0; run < 4; run++) {
+    const wal = await openTestWal(fileSystem);
+    const newest = new NewestRows(fileSystem, DIR);
+    newest.seed();
+    for (const name of NAMES) expect(lsnsOf(newest, wal, name, 8)).toEqual(expected.get(name)!.slice(0, 8));
+    for (let i = 0; i < 40; i++) {
+      const name = random.pick(NAMES);
+      const rowCount = random.int(1, 6);
+      const lsn = Number(append(wal, newest, name, rowCount));
+      for (let row = 0; row < rowCount; row++) expected.get(name)!.unshift(lsn + row);
+    }
+    await wal.sync();
+    for (const name of NAMES) expect(lsnsOf(newest, wal, name, 8)).toEqual(expected.get(name)!.slice(0, 8));
+    await wal.close();
+  }
+  expect(fileSystem.openFiles).toBe(0);
+});
