@@ -9,7 +9,7 @@
 // The hot path is frame(): no allocation, no throw. Everything here runs on the main thread.
 
 import { readClock, type Timestamp } from '../../clock.ts';
-import { type Batch, commitRow, createBatch, isFull, resetBatch } from '../../columns/batch.ts';
+import { type Batch, commitRow, createBatch, isFull } from '../../columns/batch.ts';
 import type { StreamName } from '../../columns/block-codec.ts';
 import { assert } from '../../errors.ts';
 import { limits } from '../../limits.ts';
@@ -25,6 +25,7 @@ import {
   allocatedBytes,
   blockOf,
   createTopic,
+  emptyBatch,
   NOTHING_STOPPED,
   SHED_CAUSES,
   type ShedCause,
@@ -92,7 +93,7 @@ export class Ingest implements FrameSink {
   constructor(options: IngestOptions) {
     this.#options = options;
     this.topics = options.topics.map((model, index) =>
-      createTopic(model, index, options.createExtract(model), options.batchRows),
+      createTopic(model, index, options.createExtract, options.batchRows),
     );
     for (const topic of this.topics) {
       // A gap is what the recorder itself has found: no producer can claim one.
@@ -229,7 +230,7 @@ export class Ingest implements FrameSink {
       this.#waitingRows -= oldest.rowCount;
     }
     if (topic.waiting.length === 0 && (topic.batch.rowCount === 0 || this.#append(topic, topic.batch))) {
-      resetBatch(topic.batch);
+      emptyBatch(topic, this.#options.batchRows);
       return true;
     }
     // Only a full batch has to make room for the next row; others go on filling.

@@ -1,6 +1,14 @@
 // One topic between the listeners and the WAL: its open batch, the full ones that wait, and its counts.
 
-import { type Batch, createBatch, ingestTsAt, seqAt, streamIndexAt } from '../../columns/batch.ts';
+import {
+  type Batch,
+  createBatch,
+  ingestTsAt,
+  isFull,
+  resetBatch,
+  seqAt,
+  streamIndexAt,
+} from '../../columns/batch.ts';
 import { blockSizeBytes, encodeBlock, type StreamName } from '../../columns/block-codec.ts';
 import type { Extract } from '../../schema/extractor.ts';
 import type { TopicModel } from '../../schema/model.ts';
@@ -37,7 +45,8 @@ export function isReleased(before: Stopped, now: Stopped): boolean {
 export interface TopicIngest {
   readonly model: TopicModel;
   readonly index: number;
-  readonly extract: Extract;
+  /** Made at the first frame: seven of them would delay the start by milliseconds. */
+  extract: Extract;
   /** Goes last when there is no room for all. */
   readonly isVital: boolean;
   batch: Batch;
@@ -59,19 +68,25 @@ export interface TopicIngest {
   dropCause: ShedCause;
 }
 
+/** Rows of a topic's first batch: one that was full is followed by one of full size. */
+const FIRST_BATCH_ROWS = 256;
+
 /** Makes a topic's state. */
 export function createTopic(
   model: TopicModel,
   index: number,
-  extract: Extract,
+  createExtract: (model: TopicModel) => Extract,
   batchRows: number,
 ): TopicIngest {
-  return {
+  const topic: TopicIngest = {
     model,
     index,
-    extract,
+    extract: (view, bytes, start, end, batch) => {
+      topic.extract = createExtract(model);
+      return topic.extract(view, bytes, start, end, batch);
+    },
     isVital: RESERVED_FOR.includes(model.topic),
-    batch: createBatch(model, batchRows),
+    batch: createBatch(model, Math.min(batchRows, FIRST_BATCH_ROWS)),
     waiting: [],
     received: 0,
     malformed: 0,
@@ -82,6 +97,7 @@ export function createTopic(
     drops: 'none',
     dropCause: 'memory',
   };
+  return topic;
 }
 
 /** The block of a batch, as the WAL takes it. */
@@ -105,6 +121,13 @@ export function blockOf(
     payloadSizeBytes: blockSizeBytes(batch, streams),
     encode: (target) => encodeBlock(batch, streams, target),
   };
+}
+
+/** Empties the open batch after its rows have gone into the WAL. */
+export function emptyBatch(topic: TopicIngest, batchRows: number): void {
+  const { batch, model } = topic;
+  if (batch.capacityRows < batchRows && isFull(batch)) topic.batch = createBatch(model, batchRows);
+  else resetBatch(batch);
 }
 
 /** Memory that a batch has taken, which is more than its rows need. */
