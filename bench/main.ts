@@ -4,12 +4,24 @@
 import { parseArgs } from 'node:util';
 import { extractSuite } from './extract.ts';
 import { flushSuite } from './flush.ts';
+import { idleSuite } from './idle.ts';
 import { ingestSuite } from './ingest.ts';
 import { latencySuite } from './latency.ts';
 import { pathSuite } from './path.ts';
+import { replaySuite } from './replay.ts';
 import type { BenchResult, BenchSuite } from './suite.ts';
+import { udpSuite } from './udp.ts';
 
-const suites: BenchSuite[] = [extractSuite, ingestSuite, flushSuite, pathSuite, latencySuite];
+const suites: BenchSuite[] = [
+  extractSuite,
+  ingestSuite,
+  flushSuite,
+  replaySuite,
+  pathSuite,
+  latencySuite,
+  udpSuite,
+  idleSuite,
+];
 
 /** Four significant digits: more is noise. */
 const round = (value: number) => Number(value.toPrecision(4));

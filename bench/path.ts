@@ -17,7 +17,7 @@ import { type FrameFile, inputFile } from './support/inputs.ts';
 import { planFor } from './support/insert-bodies.ts';
 import { cpuBetween, cpuTimes } from './support/proc.ts';
 import { type Program, sendTogether, startProgram } from './support/programs.ts';
-import { httpUrlOf, startServe, stopServe, temporaryHome } from './support/recorder.ts';
+import { startServe, stopServe, temporaryHome } from './support/recorder.ts';
 import { startServer } from './support/servers.ts';
 import { interleave, median } from './support/statistics.ts';
 
@@ -92,7 +92,7 @@ async function byRecorder(scene: Scene, round: number): Promise<Measured> {
     HFT_CLICKHOUSE_DATABASE: database,
   });
   const { pid, socket } = recorder;
-  const inserted = (count: number) => waitForInserted(httpUrlOf(recorder), count);
+  const inserted = (count: number) => waitForInserted(recorder, count);
   const table = `${database}.market_data`;
   const measured = await runOf(scene, { pid, socket, hasSession: true, table, inserted });
   await stopServe(recorder, rows + warmUpRows);

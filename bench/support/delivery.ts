@@ -1,6 +1,7 @@
 // When all rows are at the server, and whether they are the right ones.
 
-import { sql, sqlValue, until } from '../../test/support/recorder-process.ts';
+import { type RecorderProcess, sql, sqlValue, until } from '../../test/support/recorder-process.ts';
+import { metricOf } from './metrics.ts';
 import { monotonicNs } from './posix.ts';
 
 const TIMEOUT_MS = 120_000;
@@ -19,14 +20,12 @@ export async function waitForRows(url: string, table: string, rows: number): Pro
   }
 }
 
+const INSERTED = /^recorder_inserted_rows_total\{topic="market_data"\} (\d+)/m;
+
 /** Waits until a recorder's own metrics say that `rows` rows are inserted. */
-export async function waitForInserted(httpUrl: string, rows: number): Promise<void> {
-  const inserted = async () => {
-    const text = await (await fetch(`${httpUrl}/metrics`)).text();
-    const found = /^recorder_inserted_rows_total\{topic="market_data"\} (\d+)/m.exec(text);
-    return Number(found?.[1] ?? 0);
-  };
-  await until(async () => (await inserted()) === rows, `${rows} rows inserted`, TIMEOUT_MS);
+export async function waitForInserted(recorder: RecorderProcess, rows: number): Promise<void> {
+  const isThere = async () => (await metricOf(recorder, INSERTED)) === rows;
+  await until(isThere, `${rows} rows inserted`, TIMEOUT_MS);
 }
 
 /** What both sides must have stored alike: everything but who recorded it, and when. */

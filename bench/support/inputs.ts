@@ -55,10 +55,16 @@ export async function inputEvents(name: InputName, count: number): Promise<FeedE
   return events;
 }
 
-/** Size-prefixed frames of events. */
+/** Frames of events, each with its size in front. */
 export function framesOf(events: readonly FeedEvent[]): Uint8Array[] {
   const builders = new Map(topics.map((model) => [model.topic, createFrameBuilder(model)]));
-  return events.map(({ topic, row }) => builders.get(topic)!.buildSizePrefixed(row));
+  return events.map(({ topic, row }) => {
+    const frame = builders.get(topic)!.build(row);
+    const prefixed = new Uint8Array(4 + frame.length);
+    new DataView(prefixed.buffer).setUint32(0, frame.length, true);
+    prefixed.set(frame, 4);
+    return prefixed;
+  });
 }
 
 /** Writes frames for senders. */

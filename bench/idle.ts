@@ -1,0 +1,93 @@
+// start/<program>: ms from the start of `recorder serve` with an empty WAL to the first connection that its
+// socket takes, median of several; against the target of 50 ms. `binary` is what `bun run build` makes.
+//
+// idle/cpu: CPU time of a recorder that nobody sends to, % of one core; against the target of 0.5 %.
+
+import { join } from 'node:path';
+import { cleanEnvironment, recorderCommand } from '../test/support/recorder-process.ts';
+import type { BenchOptions, BenchResult, BenchSuite } from './suite.ts';
+import { closeDescriptor, connectUnix } from './support/posix.ts';
+import { threadsNs } from './support/proc.ts';
+import { startServe, stopServe, temporaryHome } from './support/recorder.ts';
+import { median } from './support/statistics.ts';
+
+const START_TARGET_MS = 50;
+const IDLE_TARGET_PERCENT = 0.5;
+const ROOT = join(import.meta.dir, '..');
+
+/** The binary, built as `bun run build` does it but into `dir`. */
+async function buildBinary(dir: string): Promise<string> {
+  const manifest = (await Bun.file(join(ROOT, 'package.json')).json()) as { scripts: { build: string } };
+  const target = join(dir, 'recorder');
+  const [, ...args] = manifest.scripts.build.replace('dist/recorder', target).split(' ');
+  const build = Bun.spawn([process.execPath, ...args], { cwd: ROOT, stdout: 'ignore', stderr: 'pipe' });
+  const errors = await new Response(build.stderr).text();
+  if ((await build.exited) !== 0) throw new Error(`the binary was not built: ${errors}`);
+  return target;
+}
+
+function accepts(socket: string): boolean {
+  try {
+    closeDescriptor(connectUnix(socket));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Milliseconds until the socket takes a connection. */
+async function timeToListen(command: readonly string[], home: string): Promise<number> {
+  const socket = join(home, 's');
+  const startNs = Bun.nanoseconds();
+  const child = Bun.spawn([...command, 'serve', '--socket', socket, '--wal-dir', join(home, 'wal')], {
+    env: cleanEnvironment({ HFT_RECORDER_HTTP: '127.0.0.1:0' }),
+    stdout: 'ignore',
+    stderr: 'ignore',
+  });
+  while (!accepts(socket)) {
+    if (child.exitCode !== null) throw new Error(`serve ended with code ${child.exitCode}`);
+    await Bun.sleep(1);
+  }
+  const ms = (Bun.nanoseconds() - startNs) / 1e6;
+  child.kill('SIGKILL');
+  await child.exited;
+  return ms;
+}
+
+async function measureStart(
+  program: string,
+  command: readonly string[],
+  times: number,
+): Promise<BenchResult> {
+  const measured: number[] = [];
+  for (let i = 0; i <= times; i++) {
+    using home = temporaryHome();
+    const ms = await timeToListen(command, home.path);
+    // The first start reads the program from the disk.
+    if (i > 0) measured.push(ms);
+  }
+  const [value, baseline] = [median(measured), START_TARGET_MS];
+  return { name: `start/${program}`, value, unit: 'ms', baseline, ratio: value / baseline };
+}
+
+async function measureIdle({ quick }: BenchOptions): Promise<BenchResult> {
+  using home = temporaryHome();
+  const recorder = await startServe(home.path);
+  await Bun.sleep(quick ? 1000 : 3000);
+  const [beforeNs, startNs] = [threadsNs(recorder.pid), Bun.nanoseconds()];
+  await Bun.sleep(quick ? 2000 : 20_000);
+  const value = ((threadsNs(recorder.pid) - beforeNs) / (Bun.nanoseconds() - startNs)) * 100;
+  await stopServe(recorder, 0);
+  const baseline = IDLE_TARGET_PERCENT;
+  return { name: 'idle/cpu', value, unit: '%', baseline, ratio: value / baseline };
+}
+
+export async function* idleSuite(...[options, wanted]: Parameters<BenchSuite>): ReturnType<BenchSuite> {
+  const times = options.quick ? 3 : 15;
+  if (wanted('start/sources')) yield await measureStart('sources', recorderCommand, times);
+  if (wanted('start/binary')) {
+    using home = temporaryHome();
+    yield await measureStart('binary', [await buildBinary(home.path)], times);
+  }
+  if (wanted('idle/cpu')) yield await measureIdle(options);
+}
