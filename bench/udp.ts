@@ -1,5 +1,6 @@
-// udp/<messages>: datagrams a second that arrive without a single loss, over loopback, frames of 128 bytes, sync
-// `group`. Limit: what the same sender, a C program, sends when nothing holds it back. Ratio: share of that.
+// udp/<messages>: datagrams a second that arrive without a single loss, over loopback, frames of 128 bytes,
+// sync `group`. Limit: what the same sender, a C program, sends when nothing holds it back. Ratio: share of
+// that.
 //
 //   udp/one-message      one message a datagram
 //   udp/ten-messages     ten messages a datagram (1,320 bytes)

@@ -49,9 +49,12 @@ function* groupsOf(walDir: string, model: TopicModel): Generator<InsertGroup> {
     modelOf: () => model,
   });
   let open: InsertGroup | null = null;
+  let openRows = 0;
   for (let filled = reader.fill(null); filled !== null; filled = reader.fill(open)) {
-    open = filled.closed ? null : filled.group;
     if (filled.closed) yield filled.group;
+    open = filled.closed ? null : filled.group;
+    if (open !== null && open.rowCount === openRows) break; // nothing is left in the log
+    openRows = open?.rowCount ?? 0;
   }
   if (open !== null) yield open;
   reader.close();
