@@ -104,6 +104,9 @@ function printReport(report: ReconcileReport): void {
     if (topic.foreignLsns.length > 0) printLine(`${name}: foreign LSNs ${rangeText(topic.foreignLsns)}`);
   }
   if (report.damaged.length > 0) printLine(`damaged in the WAL: LSNs ${rangeText(report.damaged)}`);
+  if (report.accepted.length > 0) {
+    printLine(`accepted as lost: ${report.acceptedRows} rows, LSNs ${rangeText(report.accepted)}`);
+  }
   printLine(
     `gaps: ${report.gaps} sequence numbers; frames: ${report.malformed} malformed, ${report.resent} resent`,
   );

@@ -99,7 +99,7 @@ test('a start that fails gives the lock back, and so does a close whose sync fai
   expect(fileSystem.openFiles).toBe(0);
 });
 
-test('a lock that a failing disk does not remove is that of a dead owner once its process has ended', async () => {
+test('a lock that a failing disk keeps is that of a dead owner once its process has ended', async () => {
   const fileSystem = directory();
   const lock = acquireLock(fileSystem, DIR);
   fileSystem.fault = (operation) => (operation === 'unlink' ? 'EIO' : null);

@@ -13,7 +13,9 @@ import type { SqlClient } from '../../sink/clickhouse-client.ts';
 import { type DeadLetter, listDeadLetters } from '../../sink/dead-letter.ts';
 import { readFlushLog } from '../../sink/flush-log.ts';
 import { ServerError } from '../../sink/server-error.ts';
+import { areAccepted, readAcceptedLosses } from '../../wal/accepted-losses.ts';
 import { type RecorderState, type RecorderStatus, readStatus, recorderState } from '../status-file.ts';
+import { rowsOf, splitByRanges, splitRanges } from './accepted-rows.ts';
 import { findDifferences, type LsnRange } from './lsn-difference.ts';
 import { rowsFrom, surveyWal, type TopicSurvey, type WalSurvey } from './wal-survey.ts';
 
@@ -52,6 +54,9 @@ export interface ReconcileReport extends Counts {
   topics: Record<string, TopicReport>;
   /** LSN ranges of the WAL that cannot be read. */
   damaged: LsnRange[];
+  /** Those whose loss an operator has accepted, and how many of their rows no table has either. */
+  accepted: LsnRange[];
+  acceptedRows: number;
   /** received = logged = inserted for every topic, and nothing lost, duplicated, foreign or damaged. */
   matches: boolean;
   notes: string[];
@@ -105,16 +110,24 @@ export async function reconcile(options: ReconcileOptions): Promise<ReconcileRep
   const current = status?.walId === survey.walId.toString() ? status : null;
   const log = readFlushLog(fileSystem, walDir);
   const letters = listDeadLetters(fileSystem, walDir);
+  const losses = readAcceptedLosses(fileSystem, walDir);
+  const damages = survey.damages.map(({ firstLsn, lastLsn }) => ({ firstLsn, lastLsn }));
+  const accepted = damages.filter(({ firstLsn, lastLsn }) => areAccepted(losses, firstLsn, lastLsn));
+  // Those before the first segment are counted by topic.
+  let acceptedRows = rowsOf(client === null ? accepted : splitRanges(accepted, survey.firstLsn)[1]);
   const topics: Record<string, TopicReport> = {};
   for (const topic of survey.topics.values()) {
     const progress = log?.walId === survey.walId ? log.progress.get(topic.topic) : undefined;
-    topics[topic.topic] = await reconcileTopic(survey, topic, {
+    const { report, acceptedChange } = await reconcileTopic(survey, topic, {
+      accepted,
       client,
       database,
       nextLsn: progress?.nextLsn ?? 0n,
       deadRows: deadRowsOf(letters, survey.walId, topic.topic),
       ...unloggedRows(current, state, topic.topic),
     });
+    topics[topic.topic] = report;
+    acceptedRows += acceptedChange;
   }
   const report: ReconcileReport = {
     ...Object.values(topics).reduce(addCounts, NOTHING),
@@ -124,7 +137,9 @@ export async function reconcile(options: ReconcileOptions): Promise<ReconcileRep
     malformed: Object.values(current?.malformed ?? {}).reduce((sum, count) => sum + count, 0),
     resent: current?.duplicates ?? 0,
     topics,
-    damaged: survey.damages.map(({ firstLsn, lastLsn }) => ({ firstLsn, lastLsn })),
+    damaged: damages.filter((range) => !accepted.includes(range)),
+    accepted,
+    acceptedRows,
     matches: false,
     notes: notesFor(current, state, client),
   };
@@ -179,6 +194,8 @@ interface TopicInput {
   /** First LSN that is in no finished insert group. */
   nextLsn: bigint;
   deadRows: number;
+  /** Lost in the WAL, and accepted. */
+  accepted: readonly LsnRange[];
   unlogged: number;
   lostAtIngest: number;
 }
@@ -187,8 +204,8 @@ async function reconcileTopic(
   survey: WalSurvey,
   topic: TopicSurvey,
   input: TopicInput,
-): Promise<TopicReport> {
-  const { client, nextLsn, deadRows, unlogged, lostAtIngest } = input;
+): Promise<{ report: TopicReport; acceptedChange: number }> {
+  const { client, nextLsn, deadRows, accepted, unlogged, lostAtIngest } = input;
   const logged = topic.trimmedRows + topic.rows;
   const table = `${quoteName(input.database)}.${quoteName(topic.table)}`;
   const report: TopicReport = {
@@ -201,38 +218,33 @@ async function reconcileTopic(
     missingLsns: [],
     foreignLsns: [],
   };
-  if (client === null) return { ...report, pending: rowsFrom(topic.runs, nextLsn) };
+  if (client === null) {
+    return { report: { ...report, pending: rowsFrom(topic.runs, nextLsn) }, acceptedChange: 0 };
+  }
   const found = await countTable(client, table, survey);
   const { firstLsn, endLsn } = survey;
   const source = found.exists ? { client, table, filter: rowFilter(survey) } : null;
-  const { missing, foreign } = await findDifferences(source, topic.runs, firstLsn, endLsn);
+  const { missing, foreign: others } = await findDifferences(source, topic.runs, firstLsn, endLsn);
   const [undelivered, pending] = splitRanges(missing, nextLsn);
+  // Rows of a lost range that had been delivered were logged; of those before the first segment that is there
+  // the next one's header has counted all.
+  const [known, foreign] = splitByRanges(others, accepted);
   const trimmedAway = Math.max(0, topic.trimmedRows - found.trimmed);
-  return {
+  const gone = Math.min(trimmedAway, rowsOf(splitRanges(accepted, firstLsn)[0]));
+  const acceptedChange = gone - rowsOf(known);
+  const compared: TopicReport = {
     ...report,
+    received: report.received - acceptedChange,
+    logged: logged - acceptedChange,
     inserted: found.distinct,
     duplicated: found.rows - found.distinct,
     pending: rowsOf(pending),
     foreign: rowsOf(foreign),
-    lost: lostAtIngest + Math.max(0, rowsOf(undelivered) + trimmedAway - deadRows),
+    lost: lostAtIngest + Math.max(0, rowsOf(undelivered) + trimmedAway - gone - deadRows),
     missingLsns: undelivered.slice(0, SHOWN_RANGES),
     foreignLsns: foreign.slice(0, SHOWN_RANGES),
   };
-}
-
-/** Ranges below `lsn`, and from it on. */
-function splitRanges(ranges: readonly LsnRange[], lsn: bigint): [LsnRange[], LsnRange[]] {
-  const below: LsnRange[] = [];
-  const above: LsnRange[] = [];
-  for (const { firstLsn, lastLsn } of ranges) {
-    if (firstLsn < lsn) below.push({ firstLsn, lastLsn: lastLsn < lsn ? lastLsn : lsn - 1n });
-    if (lastLsn >= lsn) above.push({ firstLsn: firstLsn < lsn ? lsn : firstLsn, lastLsn });
-  }
-  return [below, above];
-}
-
-function rowsOf(ranges: readonly LsnRange[]): number {
-  return ranges.reduce((sum, { firstLsn, lastLsn }) => sum + Number(lastLsn - firstLsn) + 1, 0);
+  return { report: compared, acceptedChange };
 }
 
 const quoteName = (name: string) => `\`${name.replaceAll('\\', '\\\\').replaceAll('`', '\\`')}\``;

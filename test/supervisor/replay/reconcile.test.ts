@@ -8,6 +8,7 @@ import { openFlushLog } from '../../../src/sink/flush-log.ts';
 import type { OpenGroup } from '../../../src/sink/flush-log-format.ts';
 import { reconcile } from '../../../src/supervisor/replay/reconcile.ts';
 import { type RecorderStatus, writeStatus } from '../../../src/supervisor/status-file.ts';
+import { segmentsAmong } from '../../../src/wal/format.ts';
 import { openWal } from '../../../src/wal/open.ts';
 import { startTestServer, type TestServer } from '../../support/embedded.ts';
 import { seededRandom } from '../../support/random.ts';
@@ -254,6 +255,44 @@ describe('reconcile', () => {
     rmSync(walDir, { recursive: true });
     expect(await reconcile({ fileSystem: realFileSystem, walDir, client, database: 'desk' })).toBeNull();
     writeFileSync(walDir, '');
+  });
+
+  test('a loss that an operator has accepted is named, and the rest matches', async () => {
+    const random = seededRandom('reconcile accepted');
+    const { walId, lsns } = await fillWal(300, random);
+    const total = lsns[0]!.length + lsns[1]!.length;
+    const segments = segmentsAmong(realFileSystem.list(walDir));
+    // The first segment and one in the middle are gone; of both some rows had been delivered.
+    const middle = segments[Math.floor(segments.length / 2)]!;
+    const next = segments[segments.indexOf(middle) + 1]!;
+    for (const { name } of [segments[0]!, middle]) rmSync(join(walDir, name));
+    const gone = (lsn: bigint) => lsn < segments[1]!.baseLsn || (lsn >= middle.baseLsn && lsn < next.baseLsn);
+    const delivered = lsns.map((list) => list.filter((lsn) => !gone(lsn) || random.int(0, 1) === 0));
+    for (const topic of [0, 1]) await insertLsns(topic, walId, delivered[topic]!);
+    await logDelivered(walId, [
+      [0, BigInt(total), 'inserted'],
+      [1, BigInt(total), 'inserted'],
+    ]);
+    const before = await compare();
+    expect(before).toMatchObject({ matches: false, accepted: [], acceptedRows: 0 });
+    expect(before.damaged).toEqual([
+      { firstLsn: 0n, lastLsn: segments[1]!.baseLsn - 1n },
+      { firstLsn: middle.baseLsn, lastLsn: next.baseLsn - 1n },
+    ]);
+    const options = { dir: walDir, recorder: RECORDER, topics: TOPICS, allowMissingSegments: true };
+    await (await openWal(options)).close();
+    const after = await compare();
+    const inserted = delivered[0]!.length + delivered[1]!.length;
+    expect(after).toMatchObject({ matches: true, damaged: [], lost: 0, foreign: 0, inserted });
+    expect(after.accepted).toEqual(before.damaged);
+    expect(after.acceptedRows).toBe(total - inserted);
+    // What is lost besides is not accepted with it.
+    const { table } = TOPICS[0]!;
+    const kept = delivered[0]!.find((lsn) => !gone(lsn))!;
+    await client.command(
+      `ALTER TABLE desk.${table} DELETE WHERE wal_lsn = ${kept} SETTINGS mutations_sync = 1`,
+    );
+    expect(await compare()).toMatchObject({ matches: false, lost: 1 });
   });
 
   test('without ClickHouse everything is pending', async () => {
