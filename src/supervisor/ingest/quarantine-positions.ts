@@ -4,9 +4,10 @@
 import { FramingFault } from '../../net/frame-sink.ts';
 import type { StreamPosition } from '../../net/session.ts';
 import type { QuarantineEntry } from './quarantine.ts';
+import type { RefusedRun } from './refused-runs.ts';
 
-/** Entries with these reasons are no frame of their own: the number they name may still come. */
-const WITHOUT_NUMBER: ReadonlySet<string> = new Set([
+/** Refused bytes with these reasons are no frame of their own: the number they name may still come. */
+export const WITHOUT_NUMBER: ReadonlySet<string> = new Set([
   FramingFault.badLength,
   FramingFault.truncated,
   FramingFault.badCount,
@@ -15,11 +16,13 @@ const WITHOUT_NUMBER: ReadonlySet<string> = new Set([
 
 /**
  * Moves each position on over the refused frames that follow it without a break; a stream of which nothing
- * but refused frames came is added. `entries` in the order in which they were kept.
+ * but refused frames came is added. `entries` in the order in which they were kept; `runs`: frames that may
+ * not have been kept.
  */
 export function advanceOverRefused(
   positions: readonly StreamPosition[],
   entries: readonly QuarantineEntry[],
+  runs: readonly RefusedRun[],
 ): StreamPosition[] {
   const byName = new Map<string, StreamPosition>();
   const key = (source: string, session: string) => JSON.stringify([source, session]);
@@ -30,6 +33,13 @@ export function advanceOverRefused(
     const position = byName.get(name) ?? { source, session, lastSeq: 0 };
     if (seq !== position.lastSeq + 1) continue;
     position.lastSeq = seq;
+    byName.set(name, position);
+  }
+  for (const { source, session, first, last } of runs) {
+    const name = key(source, session);
+    const position = byName.get(name) ?? { source, session, lastSeq: 0 };
+    if (first > position.lastSeq + 1 || last <= position.lastSeq) continue;
+    position.lastSeq = last;
     byName.set(name, position);
   }
   return [...byName.values()];

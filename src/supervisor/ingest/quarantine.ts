@@ -6,7 +6,8 @@
 //                     claimed size (larger than length where only the first bytes were kept)
 //
 // Invariants
-// - Both files together stay below maxBytes; what does not fit is counted, never kept in part.
+// - Both files together stay below maxBytes; what does not fit is counted, never kept in part; its number
+//   is (refused-runs.ts).
 // - The bytes are written before the line that names them. A crash can leave bytes without a line, or a
 //   torn last line; the next entry begins on a line of its own. A power loss can keep a line and lose its
 //   bytes: such a line is left out by the reader, and its frame was never acknowledged.
@@ -16,6 +17,9 @@
 // commit, or when much has gathered), sync() makes it durable.
 
 import type { FileHandle, FileSystem } from '../../io/file-system.ts';
+import { limits } from '../../limits.ts';
+import { WITHOUT_NUMBER } from './quarantine-positions.ts';
+import { RefusedRuns } from './refused-runs.ts';
 
 export const QUARANTINE_DATA = 'quarantine.bin';
 export const QUARANTINE_INDEX = 'quarantine.jsonl';
@@ -84,10 +88,12 @@ export class Quarantine {
   #pendingBytes = 0;
   #pendingEntries = 0;
   #unsynced = false;
+  readonly #runs: RefusedRuns;
 
   /** Opens or makes the two files in `directory`; throws the error of the file system. */
   constructor({ directory, fileSystem, maxBytes }: QuarantineOptions) {
     this.#maxBytes = maxBytes;
+    this.#runs = new RefusedRuns(fileSystem, directory, limits.rememberedSessions);
     this.#data = openFile(fileSystem, `${directory}/${QUARANTINE_DATA}`);
     this.#index = openFile(fileSystem, `${directory}/${QUARANTINE_INDEX}`);
     fileSystem.syncDirectoryNow(directory);
@@ -100,6 +106,9 @@ export class Quarantine {
   /** Keeps a frame; nothing of `refused` is used after the call. */
   keep(refused: Refused, time: Date = new Date()): void {
     const length = refused.end - refused.start;
+    if (refused.source !== '' && !WITHOUT_NUMBER.has(refused.reason)) {
+      this.#runs.add(refused.source, refused.session, refused.seq);
+    }
     const entry: QuarantineEntry = {
       time: time.toISOString(),
       reason: refused.reason,
@@ -115,6 +124,7 @@ export class Quarantine {
     const sizeBytes = length + Buffer.byteLength(line);
     if (this.stats.sizeBytes + this.#pendingBytes + sizeBytes > this.#maxBytes) {
       this.stats.notKept++;
+      this.#runs.notKept();
       return;
     }
     this.#pieces.push(refused.bytes.slice(refused.start, refused.end));
@@ -141,6 +151,7 @@ export class Quarantine {
       this.#unsynced = true;
     } catch (error) {
       this.stats.lastError = error;
+      this.#runs.notKept();
       this.stats.kept -= this.#pendingEntries;
       this.stats.notKept += this.#pendingEntries;
     }
@@ -154,11 +165,17 @@ export class Quarantine {
 
   /** Makes what was written durable; cheap where nothing was. An error is noted in stats, not thrown. */
   async sync(): Promise<void> {
-    if (!this.#unsynced) return;
-    this.#unsynced = false;
     try {
-      await this.#data.sync();
-      await this.#index.sync();
+      const isDue = this.#unsynced;
+      this.#unsynced = false;
+      if (isDue) await this.#data.sync();
+      if (isDue) await this.#index.sync();
+    } catch (error) {
+      this.stats.lastError = error;
+      this.#runs.notKept();
+    }
+    try {
+      this.#runs.write();
     } catch (error) {
       this.stats.lastError = error;
     }

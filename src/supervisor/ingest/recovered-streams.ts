@@ -7,6 +7,7 @@ import type { WalOptions } from '../../wal/open.ts';
 import type { StreamPosition as WalStreamPosition } from '../../wal/segment-meta.ts';
 import { readQuarantineIndex } from './quarantine.ts';
 import { advanceOverRefused } from './quarantine-positions.ts';
+import { readRefusedRuns } from './refused-runs.ts';
 import { StreamRecovery } from './stream-recovery.ts';
 
 export type StreamOptions = Required<
@@ -35,7 +36,11 @@ export function recoverStreams(
   const recovery = new StreamRecovery(new Set(datagramSources));
   let found: StreamPosition[] | null = null;
   const positions = () => {
-    found ??= advanceOverRefused(recovery.positions(), readQuarantineIndex(walDir, fileSystem));
+    found ??= advanceOverRefused(
+      recovery.positions(),
+      readQuarantineIndex(walDir, fileSystem),
+      readRefusedRuns(walDir, fileSystem),
+    );
     return found;
   };
   let snapshot = (_isWithinGroup: boolean) =>

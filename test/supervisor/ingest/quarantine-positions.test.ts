@@ -26,7 +26,7 @@ test('positions move over the refused frames that follow them, and over nothing 
     entry('d', 2, 'too_short'),
     entry('x', 2),
   ];
-  const found = advanceOverRefused(positions, entries);
+  const found = advanceOverRefused(positions, entries, []);
   expect(Object.fromEntries(found.map(({ session, lastSeq }) => [session, lastSeq]))).toEqual({
     a: 12,
     b: 10,

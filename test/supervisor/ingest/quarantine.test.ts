@@ -6,6 +6,8 @@ import {
   type Refused,
   readQuarantineIndex,
 } from '../../../src/supervisor/ingest/quarantine.ts';
+import { advanceOverRefused } from '../../../src/supervisor/ingest/quarantine-positions.ts';
+import { readRefusedRuns } from '../../../src/supervisor/ingest/refused-runs.ts';
 import { MemoryFileSystem } from '../../support/memory-file-system.ts';
 import { seededRandom } from '../../support/random.ts';
 
@@ -106,6 +108,32 @@ describe('Quarantine', () => {
     next.keep(refused(1, new Uint8Array(1000)));
     expect(next.stats.notKept).toBe(1);
     next.close();
+  });
+
+  test('full, or on a failing disk, it still knows the numbers after a power loss', async () => {
+    const random = seededRandom('quarantine numbers');
+    for (const failing of [null, 'write', 'sync'] as const) {
+      const { fileSystem, open } = setUp(failing === null ? 900 : 1_000_000);
+      const quarantine = open();
+      for (let seq = 5; seq <= 60; seq++) quarantine.keep(refused(seq, random.bytes(random.int(0, 90))));
+      fileSystem.fault = (operation, path) =>
+        operation === failing && path.includes('quarantine') ? 'ENOSPC' : null;
+      quarantine.write();
+      await quarantine.sync();
+      expect(quarantine.stats.notKept > 0).toBe(failing !== 'sync');
+      const after = fileSystem.afterPowerLoss(random);
+      const positions = (lastSeq: number) =>
+        advanceOverRefused(
+          [{ source: 'engine', session: 'run', lastSeq }],
+          readQuarantineIndex(DIRECTORY, after),
+          readRefusedRuns(DIRECTORY, after),
+        );
+      expect(positions(4)).toEqual([{ source: 'engine', session: 'run', lastSeq: 60 }]);
+      expect(positions(59)[0]!.lastSeq).toBe(60);
+      // A number that never came is a gap, and later rows are further on.
+      expect(positions(3)[0]!.lastSeq).toBe(3);
+      expect(positions(70)[0]!.lastSeq).toBe(70);
+    }
   });
 
   test('a failing disk costs entries, which are counted, and no more', async () => {
