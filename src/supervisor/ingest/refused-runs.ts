@@ -1,13 +1,14 @@
-// The last refused frames of each stream, by number: what a quarantine that is full, or whose disk fails, does
-// not keep of them. Without it a session would seem to have a gap there after a restart.
+// The last refused frames of each stream, by number: what a quarantine that is full, or whose disk fails,
+// does not keep of them. Without it a session would seem to have a gap there after a restart.
 //
-// <walDir>/refused.json   {"runs": [RefusedRun, …]}; replaced atomically and synced, once something is not kept
+// <walDir>/refused.json   {"runs": [RefusedRun, …]}; replaced atomically and synced where something is not
+// kept
 
 import { errorCode, type FileSystem, replaceFile } from '../../io/file-system.ts';
 
 export const REFUSED_RUNS_FILE = 'refused.json';
 
-/** Frames `first` to `last` of a stream, all refused; no accepted one came behind them when it was written. */
+/** Frames `first` to `last` of a stream, all refused. */
 export interface RefusedRun {
   source: string;
   session: string;
