@@ -7,6 +7,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { startTestServer } from '../support/embedded.ts';
 import { seededRandom } from '../support/random.ts';
 import { run } from '../support/recorder-process.ts';
+import { isUnharmed, runHostile } from './hostile.ts';
 import { runOutage } from './outage.ts';
 import { isClean, runChaos } from './run.ts';
 import { isSlowClean, runSlow } from './slow.ts';
@@ -20,6 +21,7 @@ interface Flags {
   keep?: boolean;
   outage?: boolean;
   slow?: boolean;
+  hostile?: boolean;
   seconds: number;
   json?: boolean;
 }
@@ -76,8 +78,21 @@ async function slow(flags: Flags): Promise<void> {
   process.exit(isClean ? 0 : 1);
 }
 
+/** Connections, frames and requests that mean no good, beside real producers. */
+async function hostile(flags: Flags): Promise<void> {
+  const random = seededRandom('hostile', flags.seed ?? Date.now() % 0x7fffffff);
+  const root = mkdtempSync(join(tmpdir(), 'recorder-hostile-'));
+  const say = (text: string) => process.stderr.write(`${text}\n`);
+  say(`hostile: seed ${random.seed}, ${flags.seconds} s`);
+  const result = await runHostile({ home: root, seconds: flags.seconds, random, say });
+  rmSync(root, { recursive: true, force: true });
+  process.stdout.write(`${JSON.stringify({ ...result, seed: random.seed })}\n`);
+  process.exit(isUnharmed(result) ? 0 : 1);
+}
+
 async function main(flags: Flags): Promise<void> {
   if (flags.slow === true) return await slow(flags);
+  if (flags.hostile === true) return await hostile(flags);
   if (flags.outage === true) return await outage(flags);
   const random = seededRandom('chaos', flags.seed ?? Date.now() % 0x7fffffff);
   const root = mkdtempSync(join(tmpdir(), 'recorder-chaos-'));
@@ -109,7 +124,8 @@ const program = new Command('chaos')
   .option('--producers <n>', 'producers, each with a session of its own', count, 3)
   .option('--outage', `no kills: ClickHouse is down while ${OUTAGE_ROWS} rows (or --rows) come, then up`)
   .option('--slow', 'no kills: a feed at full speed, while ClickHouse hangs, then takes a tenth of it')
-  .option('--seconds <n>', 'with --slow: how long rows come', count, 180)
+  .option('--hostile', 'no kills: slow, broken and malicious connections and requests beside real producers')
+  .option('--seconds <n>', 'with --slow and --hostile: how long rows come', count, 180)
   .option('--no-loader', 'only mode direct')
   .option('--keep', 'keep the directory of a clean run too')
   .option('--json', 'print one JSON object as the last line');
