@@ -4,6 +4,7 @@ import { afterAll, expect, test } from 'bun:test';
 import { mkdirSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { connectProducer } from '../../src/feed/producer.ts';
+import type { Live } from '../../src/observe/dashboard/live.ts';
 import { createFrameBuilder } from '../../src/schema/build-frame.ts';
 import { topicByName } from '../../src/schema/registry.ts';
 import {
@@ -178,6 +179,16 @@ test(
       expect(await lagOf('market_data')).toBe(30);
       expect((await metricsOf(url)).get('recorder_inserted_rows_total{topic="fills"}')).toBe(0);
       expect((await untilHealth(url, 'degraded')).conditions[0]!.tag).toBe('clickhouse_unreachable');
+      const live = (await (await fetch(`${url}/api/live`)).json()) as Live;
+      expect(live).toMatchObject({ delivery: 'on', identity: { mode: 'load', walDir: recorder.walDir } });
+      expect(live.values['recorder_lag_rows']).toMatchObject({ fills: 20, market_data: 30 });
+      const tapped = (await (await fetch(`${url}/api/tap?topic=fills`)).json()) as {
+        rows: { seq: string }[];
+      };
+      expect(tapped.rows.map(({ seq }) => Number(seq))).toEqual([
+        50, 49, 48, 47, 46, 45, 44, 43, 42, 41, 40, 39,
+      ]);
+      expect((await fetch(url)).headers.get('content-type')).toContain('text/html');
     } finally {
       loader.kill('SIGTERM');
       await loader.exited;

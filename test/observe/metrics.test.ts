@@ -42,7 +42,10 @@ describe('metrics', () => {
 
   test('nothing is declared that nobody gives a value', () => {
     const folder = join(import.meta.dir, '../../src/supervisor');
-    const givers = readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8'));
+    const names = readdirSync(folder, { recursive: true, encoding: 'utf8' });
+    const givers = names
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => readFileSync(join(folder, name), 'utf8'));
     const declaration = readFileSync(join(import.meta.dir, '../../src/observe/metrics.ts'), 'utf8');
     const declared = [...declaration.matchAll(/^ {2}((?:recorder|process)_\w+): \[/gm)].map(
       (match) => match[1]!,

@@ -1,55 +1,88 @@
-// What the page of a recorder shows, from its parts.
+// What the page of a recorder, or of a loader, shows, from its parts.
 
 import { version } from '../../../package.json' with { type: 'json' };
 import { type Config, clickhouseUrls, isClickhouseOn } from '../../config.ts';
+import type { FileSystem } from '../../io/file-system.ts';
 import type { DashboardOptions } from '../../observe/dashboard/dashboard.ts';
-import type { Identity } from '../../observe/dashboard/live.ts';
+import type { Identity, TapRows } from '../../observe/dashboard/live.ts';
 import type { SqlConsole } from '../../observe/dashboard/sql-console.ts';
 import { topicByName, topics } from '../../schema/registry.ts';
+import { type Horizon, openHorizon } from '../../wal/horizon.ts';
 import { clickhouseTls } from '../clickhouse-address.ts';
 import { ClickHouseProbe } from '../clickhouse-probe.ts';
 import type { RecorderParts } from '../recorder.ts';
-import type { NewestRows } from './newest-rows.ts';
+import { NewestRows } from './newest-rows.ts';
 import { cannedQuestions } from './questions.ts';
 
+type Parts = Pick<DashboardOptions, 'identity' | 'delivery' | 'answers' | 'tap' | 'sql'>;
+
 /** What the page asks of a recorder; `parts` is null before it has started. */
-export function dashboardParts(
-  config: Config,
-  parts: () => RecorderParts | null,
-  newest: NewestRows,
-): Pick<DashboardOptions, 'identity' | 'delivery' | 'answers' | 'tap' | 'sql'> {
-  const tls = tlsOf(config);
-  const sqlConsole = createSqlConsole(config, tls);
-  const probe = new ClickHouseProbe(clickhouseUrls(config), tls);
+export function recorderParts(config: Config, parts: () => RecorderParts | null, newest: NewestRows): Parts {
+  const delivers = () => (parts()?.flusher ?? null) !== null;
+  const { answers, sql } = clickhouseParts(config, () => delivers() || isClickhouseOn(config, false));
   return {
-    identity: () => identityOf(parts()),
+    answers,
+    sql,
+    identity: () => {
+      const path = parts()?.path;
+      return path === undefined ? null : identityOf(config, config.mode, path.wal.walId);
+    },
     delivery: () => {
-      if ((parts()?.flusher ?? null) !== null) return 'on';
+      if (delivers()) return 'on';
       return config.mode === 'wal_first' ? 'wal_first' : 'off';
     },
-    answers: (isUnreachable) => probe.look(isUnreachable),
     tap: (topic, limit) => {
-      const model = topicByName(topic);
       const wal = parts()?.path.wal;
-      if (model === undefined || wal === undefined) return null;
-      return {
-        rows: newest.read(model, limit, wal.durableLsn),
-        columns: model.columns.map(({ name }) => name),
-      };
+      return wal === undefined ? null : tapOf(newest, topic, limit, wal.durableLsn);
     },
-    sql: () => ((parts()?.flusher ?? null) !== null || isClickhouseOn(config, false) ? sqlConsole : null),
   };
 }
 
-function identityOf(parts: RecorderParts | null): Identity | null {
-  if (parts === null) return null;
-  const { config, path } = parts;
+/** What the page asks of a loader, which has the WAL as its files show it. */
+export function loaderParts(config: Config, fileSystem: FileSystem): Parts {
+  let known: Horizon | null = null;
+  // The WAL may be made after the loader has started.
+  const horizon = () => {
+    if (known === null && fileSystem.exists(config.walDir)) known = openHorizon(fileSystem, config.walDir);
+    return known;
+  };
+  return {
+    ...clickhouseParts(config, () => true),
+    identity: () => {
+      const found = horizon();
+      return found === null ? null : identityOf(config, 'load', found.walId);
+    },
+    delivery: () => 'on',
+    tap: (topic, limit) => {
+      const found = horizon();
+      if (found === null) return null;
+      const newest = new NewestRows(fileSystem, config.walDir);
+      newest.seed();
+      return tapOf(newest, topic, limit, found.durableLsn());
+    },
+  };
+}
+
+function clickhouseParts(config: Config, isOn: () => boolean): Pick<Parts, 'answers' | 'sql'> {
+  const tls = tlsOf(config);
+  const sqlConsole = createSqlConsole(config, tls);
+  const probe = new ClickHouseProbe(clickhouseUrls(config), tls);
+  return { answers: (isUnreachable) => probe.look(isUnreachable), sql: () => (isOn() ? sqlConsole : null) };
+}
+
+function tapOf(newest: NewestRows, topic: string, limit: number, durableLsn: bigint): TapRows | null {
+  const model = topicByName(topic);
+  if (model === undefined) return null;
+  return { rows: newest.read(model, limit, durableLsn), columns: model.columns.map(({ name }) => name) };
+}
+
+function identityOf(config: Config, mode: string, walId: bigint): Identity {
   return {
     name: config.recorderId,
     version,
-    mode: config.mode,
+    mode,
     walDir: config.walDir,
-    walId: path.wal.walId.toString(),
+    walId: walId.toString(),
     topics: topics.map(({ topic }) => topic),
   };
 }

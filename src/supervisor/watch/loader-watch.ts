@@ -6,6 +6,7 @@ import { clickhouseUrls } from '../../config.ts';
 import { describeError } from '../../errors.ts';
 import type { FileSystem } from '../../io/file-system.ts';
 import type { Logger } from '../../log.ts';
+import { createDashboard, type Dashboard } from '../../observe/dashboard/dashboard.ts';
 import type { HttpServer } from '../../observe/http-server.ts';
 import { startLoopDelay } from '../../observe/loop-delay.ts';
 import { createMetrics, type Sample } from '../../observe/metrics.ts';
@@ -17,9 +18,10 @@ import { HealthTracker } from '../health/health.ts';
 import { HealthCauses } from '../health/health-causes.ts';
 import { createHealthLog } from '../health/health-log.ts';
 import { HealthPoll } from '../health/health-poll.ts';
+import { loaderParts } from './dashboard-parts.ts';
 import * as samplesOf from './metric-samples.ts';
 import { openWatchServer } from './watch-http.ts';
-import { watchRoutes } from './watch-routes.ts';
+import { shownHealth, watchRoutes } from './watch-routes.ts';
 
 const LOOK_INTERVAL_MS = 2000;
 /** The backlog is counted in the WAL's headers: that may take a small share of the time only. */
@@ -37,6 +39,7 @@ export class LoaderWatch {
   readonly #stopLoopDelay: () => void;
   #timer: ReturnType<typeof setTimeout> | null = null;
   readonly #server: HttpServer | null;
+  readonly #dashboard: Dashboard;
   #usage: WalUsage | null = null;
   #backlog: ReadonlyMap<string, Backlog> = new Map();
 
@@ -50,7 +53,7 @@ export class LoaderWatch {
     this.#health = new HealthTracker(createHealthLog(logger));
     this.#flusherHealth = new FlusherHealth(this.#health, causes);
     this.#poll = new HealthPoll(this.#health, causes);
-    const routes = watchRoutes({
+    const answers = watchRoutes({
       metrics: this.#metrics,
       samples: () => this.#samples(),
       health: this.#health,
@@ -58,6 +61,15 @@ export class LoaderWatch {
       status: () => ({ walDir: config.walDir, flusher: this.#stats() }),
       acknowledged: () => {},
     });
+    this.#dashboard = createDashboard({
+      ...loaderParts(config, fileSystem),
+      metrics: this.#metrics,
+      samples: () => this.#samples(),
+      notReady: () => [],
+      health: () => shownHealth(this.#health.report()),
+      onError: (error) => logger.error(`page: ${describeError(error)}`),
+    });
+    const routes = { ...answers, ...this.#dashboard.routes };
     this.#server = openWatchServer(() => this.#config, 'loaderHttp', routes, logger);
     this.#stopLoopDelay = startLoopDelay((seconds) => this.#metrics.loopDelay.observe(seconds));
     this.#schedule(LOOK_INTERVAL_MS);
@@ -80,6 +92,7 @@ export class LoaderWatch {
   stop(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#stopLoopDelay();
+    this.#dashboard.stop();
     this.#server?.stop();
   }
 
@@ -116,6 +129,7 @@ export class LoaderWatch {
     yield* samplesOf.buildSamples('', '', 'load');
     yield* samplesOf.healthSamples(this.#health);
     yield* samplesOf.usageSamples(this.#usage);
+    yield { name: 'recorder_durable_lsn', value: Number(stats.durableLsn) };
     yield* samplesOf.flusherSamples(stats);
     yield* samplesOf.lagSamples((topic) => this.#lagOf(topic), stats);
   }

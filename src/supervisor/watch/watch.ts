@@ -31,7 +31,7 @@ import { createHealthRows, type HealthRows } from '../health/health-rows.ts';
 import type { IngestObserver, SealedRows } from '../ingest/ingest-observer.ts';
 import type { RecorderParts } from '../recorder.ts';
 import { statusOf } from '../status.ts';
-import { dashboardParts } from './dashboard-parts.ts';
+import { recorderParts } from './dashboard-parts.ts';
 import { seedLag } from './lag-seed.ts';
 import { LagTracker } from './lag-tracker.ts';
 import * as samplesOf from './metric-samples.ts';
@@ -188,7 +188,7 @@ export class Watch implements IngestObserver {
       acknowledged: () => this.#look(),
     });
     this.#dashboard = createDashboard({
-      ...dashboardParts(this.#config, () => this.#parts, this.#newest),
+      ...recorderParts(this.#config, () => this.#parts, this.#newest),
       metrics: this.#metrics,
       samples,
       notReady,

@@ -107,7 +107,10 @@ function sentence(live, points) {
   if (live.notReady.length > 0) return `Not recording: ${live.notReady.join('; ')}`;
   if (last === undefined) return 'Starting';
   const total = sum(last.received);
-  const parts = [total > 0 ? `recording ${rate(total)} rows/s` : quiet(points)];
+  const isLoader = live.identity?.mode === 'load';
+  const parts = isLoader
+    ? [`delivering ${rate(last.inserted ?? 0)} rows/s`]
+    : [total > 0 ? `recording ${rate(total)} rows/s` : quiet(points)];
   if (total > 0 && last.durableP99 !== null) parts.push(`durable within ${seconds(last.durableP99)}`);
   if (live.delivery === 'on' && last.lagRows !== null) {
     const lag = last.lagSeconds ?? 0;

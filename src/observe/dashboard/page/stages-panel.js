@@ -41,7 +41,7 @@ export function showStages(live, last) {
   };
   for (const [i, name] of names.entries()) {
     const item = /** @type {HTMLElement} */ (list.children[i]);
-    const state = name === 'clickhouse' && live.delivery !== 'on' ? 'off' : stateOf(live, name);
+    const state = isOff(live, name) ? 'off' : stateOf(live, name);
     item.dataset['state'] = state;
     const { main, unit, lines } = figures[name];
     setText(part(item, '.word'), WORDS[state]);
@@ -49,6 +49,16 @@ export function showStages(live, last) {
     setText(part(item, '.unit'), unit);
     setChildren(part(item, '.lines'), lines.join('\n'), () => lines.map((line) => make('li', {}, line)));
   }
+}
+
+/**
+ * A loader has no producers and no rows in memory.
+ * @param {Live} live
+ * @param {keyof typeof TITLES} name
+ */
+function isOff({ delivery, identity }, name) {
+  if (name === 'clickhouse') return delivery !== 'on';
+  return identity?.mode === 'load' && name !== 'wal';
 }
 
 /** @param {keyof typeof TITLES} name */
@@ -105,6 +115,8 @@ export function sumOf({ values }, name) {
  * @returns {Figures}
  */
 function producers(live, last) {
+  if (live.identity?.mode === 'load')
+    return { main: '–', unit: 'mode load', lines: ['producers are on the page of the recorder'] };
   const total =
     last === undefined ? null : Object.values(last.received).reduce((sum, value) => sum + value, 0);
   const connections = sumOf(live, 'recorder_connections');
@@ -144,7 +156,7 @@ function memory(live) {
     main: fill === null ? '–' : `${(fill * 100).toFixed(fill < 0.1 ? 1 : 0)} %`,
     unit: limit === null ? 'of its bound' : `of ${bytes(limit)}`,
     lines: [
-      `${counted(sumOf(live, 'recorder_buffered_rows') ?? 0, 'row')} buffered`,
+      ...(fill === null ? [] : [`${counted(sumOf(live, 'recorder_buffered_rows') ?? 0, 'row')} buffered`]),
       `process ${bytes(sumOf(live, 'process_resident_memory_bytes'))}`,
       shed === 0 ? 'nothing shed' : `${counted(shed, 'row')} shed`,
     ],
@@ -163,9 +175,10 @@ function wal(live, last) {
   const level = Object.entries(live.values['recorder_disk_level'] ?? {}).find(
     ([, value]) => value === 1,
   )?.[0];
+  const isLoader = live.identity?.mode === 'load';
   return {
-    main: seconds(last?.durableP99 ?? null),
-    unit: 'to durable, p99',
+    main: isLoader ? bytes(sumOf(live, 'recorder_wal_bytes')) : seconds(last?.durableP99 ?? null),
+    unit: isLoader ? 'on disk' : 'to durable, p99',
     lines: [
       `WAL ${bytes(sumOf(live, 'recorder_wal_bytes'))} in ${counted(sumOf(live, 'recorder_wal_segments') ?? 0, 'segment')}`,
       `disk ${bytes(free)} free${percent}${level === undefined || level === 'ok' ? '' : `, level ${level}`}`,
