@@ -4,11 +4,11 @@
 // idle/cpu: CPU time of a recorder that nobody sends to, % of one core; against the target of 0.5 %.
 
 import { join } from 'node:path';
-import { cleanEnvironment, recorderCommand } from '../test/support/recorder-process.ts';
+import { recorderCommand } from '../test/support/recorder-process.ts';
 import type { BenchOptions, BenchResult, BenchSuite } from './suite.ts';
-import { closeDescriptor, connectUnix } from './support/posix.ts';
 import { threadsNs } from './support/proc.ts';
 import { startServe, stopServe, temporaryHome } from './support/recorder.ts';
+import { timeToListen } from './support/start-time.ts';
 import { median } from './support/statistics.ts';
 
 const START_TARGET_MS = 50;
@@ -24,34 +24,6 @@ async function buildBinary(dir: string): Promise<string> {
   const errors = await new Response(build.stderr).text();
   if ((await build.exited) !== 0) throw new Error(`the binary was not built: ${errors}`);
   return target;
-}
-
-function accepts(socket: string): boolean {
-  try {
-    closeDescriptor(connectUnix(socket));
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** Milliseconds until the socket takes a connection. */
-async function timeToListen(command: readonly string[], home: string): Promise<number> {
-  const socket = join(home, 's');
-  const startNs = Bun.nanoseconds();
-  const child = Bun.spawn([...command, 'serve', '--socket', socket, '--wal-dir', join(home, 'wal')], {
-    env: cleanEnvironment({ HFT_RECORDER_HTTP: '127.0.0.1:0' }),
-    stdout: 'ignore',
-    stderr: 'ignore',
-  });
-  while (!accepts(socket)) {
-    if (child.exitCode !== null) throw new Error(`serve ended with code ${child.exitCode}`);
-    await Bun.sleep(1);
-  }
-  const ms = (Bun.nanoseconds() - startNs) / 1e6;
-  child.kill('SIGKILL');
-  await child.exited;
-  return ms;
 }
 
 async function measureStart(

@@ -5,11 +5,9 @@
 //   …/resident    most resident memory of the loader, against the recorder's target
 
 import type { InsertFormat } from '../src/sink/group-encoder.ts';
-import { cleanEnvironment, recorderCommand } from '../test/support/recorder-process.ts';
 import type { BenchResult, BenchSuite } from './suite.ts';
 import {
   checkTable,
-  DATABASE,
   FORMATS,
   freshTable,
   makeBacklog,
@@ -17,7 +15,7 @@ import {
   prepareCurl,
   type Scene,
 } from './support/flush-scene.ts';
-import { forgetDelivery } from './support/prepared-wal.ts';
+import { runLoader } from './support/loader.ts';
 import { temporaryHome } from './support/recorder.ts';
 import { startServer } from './support/servers.ts';
 import { interleave, median } from './support/statistics.ts';
@@ -25,31 +23,6 @@ import { interleave, median } from './support/statistics.ts';
 const RESIDENT_TARGET_MB = 150;
 
 const nameOf = (format: InsertFormat) => `replay/${format}/embedded`;
-
-/** How `recorder load --once` did. */
-export interface LoadRun {
-  seconds: number;
-  residentBytes: number;
-}
-
-/** Delivers a WAL with the loader. */
-export async function runLoader(walDir: string, url: string, format: InsertFormat): Promise<LoadRun> {
-  forgetDelivery(walDir);
-  const places = ['--wal-dir', walDir, '--clickhouse-host', '127.0.0.1'];
-  const server = ['--clickhouse-port', new URL(url).port, '--clickhouse-database', DATABASE];
-  const how = ['--clickhouse-format', format, '--once', '--json'];
-  const child = Bun.spawn([...recorderCommand, 'load', ...places, ...server, ...how], {
-    env: cleanEnvironment(),
-    stderr: 'pipe',
-  });
-  const [output, errors] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-  ]);
-  if ((await child.exited) !== 0) throw new Error(`load ended with code ${child.exitCode}: ${errors}`);
-  const { seconds } = JSON.parse(output.trimEnd().split('\n').at(-1)!) as { seconds: number };
-  return { seconds, residentBytes: child.resourceUsage()!.maxRSS };
-}
 
 async function measure(scene: Scene, format: InsertFormat, rounds: number): Promise<BenchResult[]> {
   const { rows, walDir, server } = scene;

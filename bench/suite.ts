@@ -5,6 +5,10 @@ import { measure } from 'mitata';
 export interface BenchOptions {
   /** A short run that only shows that the benchmark works. */
   quick: boolean;
+  /** Sizes of the backlogs of `growth/backlog`, GB. */
+  backlogGb: readonly number[];
+  /** How long `soak` runs. */
+  minutes: number;
 }
 
 /** One line of the report; names begin with the stage: 'extract/market_data'. */
@@ -28,7 +32,7 @@ export type BenchSuite = (
  * Median time of one call in nanoseconds, measured by mitata. `run` should take 10 µs or more, so that the
  * clock's resolution does not matter.
  */
-export async function medianNs(run: () => unknown, { quick }: BenchOptions): Promise<number> {
+export async function medianNs(run: () => unknown, { quick }: Pick<BenchOptions, 'quick'>): Promise<number> {
   const stats = await measure(run, {
     min_cpu_time: quick ? 50e6 : 700e6,
     min_samples: quick ? 5 : 50,

@@ -6,7 +6,7 @@
 
 import { readFileSync, readSync } from 'node:fs';
 import { encodeHello } from '../../src/net/control-messages.ts';
-import { createAckReader } from '../support/ack-reader.ts';
+import { type AckReader, createAckReader } from '../support/ack-reader.ts';
 import {
   closeDescriptor,
   connectUnix,
@@ -23,13 +23,14 @@ export interface SenderOptions {
   frames: number;
   /** Null: a plain connection. */
   session: string | null;
+  /** Connections among which the frames are shared out evenly, each with a session; default 1. */
+  connections?: number;
 }
 
 /** Times are of the machine's monotonic clock, ns. */
 export interface SenderResult {
   startNs: number;
   endNs: number;
-  acked: number;
 }
 
 const WRITE_BYTES = 256 * 1024;
@@ -59,41 +60,63 @@ function endOfFrames(bytes: Uint8Array, frames: number): number {
   return at;
 }
 
-function sendAll(fd: number, bytes: Uint8Array, frames: number): void {
+interface Connection {
+  fd: number;
+  acks: AckReader;
+}
+
+function open({ socket, session }: SenderOptions, number: number): Connection {
+  const fd = connectUnix(socket);
+  const acks = createAckReader(fd);
+  if (session !== null) {
+    const hello = encodeHello('bench', `${session}-${number}`, 1);
+    writeAll(fd, hello, 0, hello.length);
+    acks.welcome();
+  }
+  return { fd, acks };
+}
+
+/** Sends `frames` frames over each connection, one write on each in turn. */
+function sendAll(connections: readonly Connection[], bytes: Uint8Array, frames: number): void {
   const points = writePoints(bytes);
   const perPass = points.at(-1)!.frames;
+  const writeToEach = (start: number, end: number) => {
+    for (const { fd } of connections) writeAll(fd, bytes, start, end);
+  };
   let left = frames;
   for (; left >= perPass; left -= perPass) {
     let start = 0;
     for (const { end } of points) {
-      writeAll(fd, bytes, start, end);
+      writeToEach(start, end);
       start = end;
     }
   }
-  writeAll(fd, bytes, 0, endOfFrames(bytes, left));
+  writeToEach(0, endOfFrames(bytes, left));
 }
 
-function main(options: SenderOptions): void {
-  const bytes = new Uint8Array(readFileSync(options.framesPath));
-  const fd = connectUnix(options.socket);
-  const acks = createAckReader(fd);
-  if (options.session !== null) {
-    const hello = encodeHello('bench', options.session, 1);
-    writeAll(fd, hello, 0, hello.length);
-    acks.welcome();
-  }
-  process.stdout.write('ready\n');
-  readSync(0, new Uint8Array(16));
-  const startNs = monotonicNs();
-  sendAll(fd, bytes, options.frames);
-  if (options.session !== null) acks.waitFor(options.frames);
+/** Waits until everything is acknowledged, or read by a receiver without sessions. */
+function finish({ fd, acks }: Connection, session: string | null, frames: number): void {
+  if (session !== null) acks.waitFor(frames);
   else {
     endWriting(fd);
     const scrap = new Uint8Array(4096);
     while (readSome(fd, scrap) > 0);
   }
-  const result: SenderResult = { startNs, endNs: monotonicNs(), acked: acks.durableSeq };
-  closeDescriptor(fd);
+}
+
+function main(options: SenderOptions): void {
+  const bytes = new Uint8Array(readFileSync(options.framesPath));
+  const count = options.connections ?? 1;
+  const connections = Array.from({ length: count }, (_, number) => open(options, number));
+  const frames = options.frames / count;
+  if (!Number.isInteger(frames)) throw new Error(`${options.frames} frames over ${count} connections`);
+  process.stdout.write('ready\n');
+  readSync(0, new Uint8Array(16));
+  const startNs = monotonicNs();
+  sendAll(connections, bytes, frames);
+  for (const connection of connections) finish(connection, options.session, frames);
+  const result: SenderResult = { startNs, endNs: monotonicNs() };
+  for (const { fd } of connections) closeDescriptor(fd);
   process.stdout.write(`${JSON.stringify(result)}\n`);
 }
 

@@ -48,9 +48,17 @@ function threadNs(pid: number, tid: number): number {
   }
 }
 
-/** Resident memory now, and the most since the process began; bytes. */
+/** Resident memory now, and the most since the process began; bytes, 0 where it has ended. */
 export function residentBytes(pid: number): { now: number; peak: number } {
-  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-  const field = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) * KIB;
-  return { now: field('VmRSS'), peak: field('VmHWM') };
+  const status = statusOf(pid);
+  const field = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1] ?? 0);
+  return { now: field('VmRSS') * KIB, peak: field('VmHWM') * KIB };
+}
+
+function statusOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/status`, 'utf8');
+  } catch {
+    return '';
+  }
 }
