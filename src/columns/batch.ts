@@ -12,6 +12,7 @@
 // the row before) in the arena and its data in a buffer of its own that grows.
 
 import type { ColumnModel, TopicModel } from '../schema/model.ts';
+import { type CellWriter, cleanCells } from './clean-cells.ts';
 
 /** Where a column lies in a batch's arena. */
 export interface ColumnPlace {
@@ -21,6 +22,9 @@ export interface ColumnPlace {
   nullsBefore: number;
   /** Index into `vars` for a string or array, -1 for fixed. */
   varIndex: number;
+  /** Words of a fixed column's default. */
+  defaultLow: number;
+  defaultHigh: number;
 }
 
 export interface BatchLayout {
@@ -37,6 +41,8 @@ export interface VarData {
   words: Int32Array;
   view: DataView;
   widthBytes: number;
+  /** Rows whose end offset stands in the arena: those behind them, up to rowCount, are empty. */
+  endRows: number;
 }
 
 export interface Batch {
@@ -54,6 +60,13 @@ export interface Batch {
   sizeBytes: number;
   /** String and array bytes of the row that was extracted and is not yet counted. */
   pendingVarBytes: number;
+  /** By column: 1 where the cells behind the counted rows hold the default, and NULL where it can be. */
+  readonly isClean: Uint8Array;
+  /** By column: 1 where cells of counted rows may hold something else. */
+  readonly isDirty: Uint8Array;
+  /** Writers (see enterBatch) of rows since the last reset, and the one of the row before. */
+  readonly writers: Set<CellWriter>;
+  lastWriter: CellWriter | null;
   /** Stream ids in this batch; their position is the stream index in the block. */
   streamIds: number[];
   /** Stream id to its position in `streamIds`; the last one used is kept beside it. */
@@ -72,7 +85,13 @@ export const MAX_BATCH_BYTES = 32 * 1024 * 1024;
 
 /** Where each column of a topic lies in the arena of its batches. */
 export function batchLayout(model: TopicModel): BatchLayout {
-  const places: ColumnPlace[] = model.columns.map(() => ({ before: -1, nullsBefore: -1, varIndex: -1 }));
+  const places: ColumnPlace[] = model.columns.map(({ defaultBits }) => ({
+    before: -1,
+    nullsBefore: -1,
+    varIndex: -1,
+    defaultLow: Number(BigInt.asIntN(32, defaultBits)),
+    defaultHigh: Number(BigInt.asIntN(32, defaultBits >> 32n)),
+  }));
   let before = 16;
   let streamIndexBefore = 0;
   const arenaWidth = (column: ColumnModel) => (column.kind === 'fixed' ? column.widthBytes : 4);
@@ -116,6 +135,10 @@ export function createBatch(model: TopicModel, capacityRows: number): Batch {
     rowCount: 0,
     sizeBytes: 0,
     pendingVarBytes: 0,
+    isClean: new Uint8Array(model.columns.length),
+    isDirty: new Uint8Array(model.columns.length),
+    writers: new Set(),
+    lastWriter: null,
     streamIds: [],
     streamIndexes: new Map(),
     lastStreamId: -1,
@@ -129,6 +152,7 @@ function varData(buffer: ArrayBuffer, widthBytes: number): VarData {
     words: new Int32Array(buffer),
     view: new DataView(buffer),
     widthBytes,
+    endRows: 0,
   };
 }
 
@@ -188,7 +212,9 @@ export function isFull(batch: Batch): boolean {
 
 /** Empties the batch; its buffers stay, except data buffers that one huge row has blown up. */
 export function resetBatch(batch: Batch): void {
+  cleanCells(batch);
   for (const data of batch.vars) {
+    data.endRows = 0;
     const keepBytes = Math.max(INITIAL_VAR_BYTES, batch.capacityRows * 1024);
     if (data.bytes.length > keepBytes)
       Object.assign(data, varData(new ArrayBuffer(INITIAL_VAR_BYTES), data.widthBytes));
@@ -213,10 +239,17 @@ function streamIndexElement(batch: Batch): number {
   return (batch.stride * batch.layout.streamIndexBefore) / 4;
 }
 
+/** Rows of a string or array column whose end offset stands in the arena; the others have the last of them. */
+export function endRowCount(batch: Batch, column: ColumnModel): number {
+  const { varIndex } = batch.layout.places[column.index]!;
+  return Math.min(batch.vars[varIndex]!.endRows, batch.rowCount);
+}
+
 /** End offset (elements) of the data of a string or array column after `rowCount` rows. */
 export function varElementCount(batch: Batch, column: ColumnModel): number {
-  if (batch.rowCount === 0) return 0;
-  return batch.i32[(batch.stride * batch.layout.places[column.index]!.before) / 4 + batch.rowCount - 1]!;
+  const rows = endRowCount(batch, column);
+  if (rows === 0) return 0;
+  return batch.i32[(batch.stride * batch.layout.places[column.index]!.before) / 4 + rows - 1]!;
 }
 
 function wordsAt(batch: Batch, before: number, row: number): bigint {

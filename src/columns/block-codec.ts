@@ -21,7 +21,7 @@
 
 import { RecorderError } from '../errors.ts';
 import type { ColumnModel, TopicModel } from '../schema/model.ts';
-import { arenaSections, type Batch, varElementCount } from './batch.ts';
+import { arenaSections, type Batch, endRowCount, varElementCount } from './batch.ts';
 
 export const LAYOUT_VERSION = 1;
 const HEADER_SIZE_BYTES = 16;
@@ -133,11 +133,14 @@ export function encodeBlock(batch: Batch, streams: StreamName[], target: Uint8Ar
     if (column.kind === 'fixed') {
       put(u8, stride * place.before, n * column.widthBytes);
     } else {
+      const elementCount = varElementCount(batch, column);
+      const endRows = endRowCount(batch, column);
       view.setUint32(position, 0, true);
       position += 4;
-      put(u8, stride * place.before, 4 * n);
+      put(u8, stride * place.before, 4 * endRows);
+      for (let row = endRows; row < n; row++, position += 4) view.setUint32(position, elementCount, true);
       pad();
-      put(batch.vars[place.varIndex]!.bytes, 0, varElementCount(batch, column) * column.widthBytes);
+      put(batch.vars[place.varIndex]!.bytes, 0, elementCount * column.widthBytes);
     }
     pad();
   }

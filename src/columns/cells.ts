@@ -3,12 +3,14 @@
 
 import type { ColumnModel } from '../schema/model.ts';
 import { type Batch, growVar } from './batch.ts';
+import { completeEnds } from './clean-cells.ts';
 
 /** Writes the raw bits of a fixed cell of row `rowCount`; null is the NULL of a nullable column. */
 export function writeFixedCell(batch: Batch, column: ColumnModel, bits: bigint | null): void {
   const place = batch.layout.places[column.index]!;
   const row = batch.rowCount;
   const element = (batch.stride * place.before) / column.widthBytes + row;
+  batch.isDirty[column.index] = 1;
   const value = bits ?? column.defaultBits;
   const low = Number(BigInt.asIntN(32, value));
   if (column.widthBytes === 1) batch.u8[element] = low;
@@ -27,12 +29,15 @@ export function writeVarCell(batch: Batch, column: ColumnModel, data: Uint8Array
   const row = batch.rowCount;
   const target = batch.vars[place.varIndex]!;
   const ends = (batch.stride * place.before) / 4;
+  batch.isDirty[column.index] = 1;
+  completeEnds(batch, target, ends);
   const startElement = row === 0 ? 0 : batch.i32[ends + row - 1]!;
   const sizeBytes = data?.length ?? 0;
   const startByte = startElement * column.widthBytes;
   if (startByte + sizeBytes > target.bytes.length) growVar(target, startByte + sizeBytes);
   if (data !== null) target.bytes.set(data, startByte);
   batch.i32[ends + row] = startElement + sizeBytes / column.widthBytes;
+  target.endRows = row + 1;
   writeNull(batch, place.nullsBefore, data === null);
 }
 

@@ -11,6 +11,7 @@
 import { readClock, type Timestamp } from '../../clock.ts';
 import { type Batch, commitRow, createBatch, isFull } from '../../columns/batch.ts';
 import type { StreamName } from '../../columns/block-codec.ts';
+import { discardRow } from '../../columns/clean-cells.ts';
 import { assert } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { FrameSink, GapEvent, MalformedEvent } from '../../net/frame-sink.ts';
@@ -137,7 +138,10 @@ export class Ingest implements FrameSink {
       return;
     }
     topic.received++;
-    if (topic.drops !== 'none' && this.#drops(topic, streamId)) return;
+    if (topic.drops !== 'none' && this.#drops(topic, streamId)) {
+      discardRow(batch);
+      return;
+    }
     commitRow(batch, streamId, seqLow, seqHigh, this.#now.low, this.#now.high);
     if (isFull(batch) || batch.sizeBytes >= limits.batchBytes) this.#sealTopic(topic);
   }

@@ -1,0 +1,152 @@
+// Shapes: code for the frames of one vtable.
+//
+// A producer writes the frames of one kind of event with the same fields, and so with the same vtable, byte
+// for byte. Where it has come often, its frames are read by code made for it: the vtable is compared word by
+// word instead of being looked into for each column, one check covers all fields, and columns that the frames
+// do not have are not touched (clean-cells.ts). Measured on ticks: see ARCHITECTURE.md.
+//
+// Invariants
+// - A reader accepts no frame that the code for every frame (extractor.ts) would refuse, and writes the same
+//   cells. It never says what is wrong: whatever it does not like goes to the code for every frame.
+// - Shapes are few: MAX_SHAPES a topic, so that a producer cannot fill the memory with code; the vtables that
+//   come after that are read by the code for every frame.
+
+import { type Batch, batchLayout, growVar } from '../columns/batch.ts';
+import { type CellWriter, completeEnds, enterBatch } from '../columns/clean-cells.ts';
+import { END_SOURCE, firstElement, fixedSource, startSource, varSource } from './cell-source.ts';
+import type { Extract } from './extractor.ts';
+import { Malformed } from './malformed.ts';
+import type { ColumnModel, TopicModel } from './model.ts';
+import { MIN_FRAME_SIZE_BYTES } from './verifier.ts';
+
+const MAX_SHAPES = 16;
+/** Vtables that are counted at a time. */
+const MAX_CANDIDATES = 64;
+/** Making a reader takes some 0.3 ms, and the compiler must warm up to it: not for a handful of frames. */
+const LEARN_AFTER = 1000;
+/** What a reader returns for a frame that is not its own, or that it does not like. */
+const NOT_MINE = -1;
+/** A longer vtable has entries that no column of ours has; it is not learned. */
+const MAX_VTABLE_BYTES = 512;
+
+/** A vtable, and the size of the batches that its reader is for. */
+interface Shape {
+  vtable: Uint8Array;
+  stride: number;
+}
+
+/** Counts vtables and makes readers of those that come often. */
+export class ShapeLearner {
+  /** Readers made so far; each returns Malformed.ok or NOT_MINE. */
+  readonly readers: Extract[] = [];
+  readonly #model: TopicModel;
+  readonly #learnAfter: number;
+  readonly #counts = new Map<string, number>();
+
+  constructor(model: TopicModel, learnAfter: number = LEARN_AFTER) {
+    this.#model = model;
+    this.#learnAfter = learnAfter;
+  }
+
+  /** No further shape is learned. */
+  get isFull(): boolean {
+    return this.readers.length >= MAX_SHAPES;
+  }
+
+  /** Notes a frame that the code for every frame has accepted. */
+  saw(view: DataView, start: number, { stride }: Batch): void {
+    const table = start + view.getInt32(start, true);
+    const at = table - view.getInt32(table, true);
+    const sizeBytes = view.getUint16(at, true);
+    if (sizeBytes > MAX_VTABLE_BYTES) return;
+    const vtable = new Uint8Array(view.buffer, view.byteOffset + at, sizeBytes);
+    const key = `${stride}:${String.fromCharCode(...vtable)}`;
+    const count = (this.#counts.get(key) ?? 0) + 1;
+    if (count >= this.#learnAfter) {
+      this.#counts.delete(key);
+      this.readers.push(createReader(this.#model, { vtable: vtable.slice(), stride }));
+      return;
+    }
+    if (this.#counts.size >= MAX_CANDIDATES) this.#counts.clear();
+    this.#counts.set(key, count);
+  }
+}
+
+function createReader(model: TopicModel, shape: Shape): Extract {
+  const offsets = fieldOffsets(model, shape.vtable);
+  const indexes = model.columns.map(({ index }) => index);
+  const writer: CellWriter = {
+    written: indexes.filter((index) => offsets[index] !== 0),
+    skipped: indexes.filter((index) => offsets[index] === 0),
+  };
+  const names = ['growVar', 'completeEnds', 'enterBatch', 'writer'];
+  return new Function(...names, readerSource(model, shape, offsets))(
+    growVar,
+    completeEnds,
+    enterBatch,
+    writer,
+  ) as Extract;
+}
+
+/** Offset of each column's field in the table, 0 where it is absent. */
+function fieldOffsets(model: TopicModel, vtable: Uint8Array): number[] {
+  const view = new DataView(vtable.buffer, vtable.byteOffset, vtable.byteLength);
+  return model.columns.map(({ slot }) => {
+    const entry = 4 + 2 * slot;
+    return entry < vtable.length ? view.getUint16(entry, true) : 0;
+  });
+}
+
+function readerSource(model: TopicModel, { vtable, stride }: Shape, offsets: readonly number[]): string {
+  const inlineEnds = model.columns.map((column) => {
+    const offset = offsets[column.index]!;
+    return offset === 0 ? 4 : offset + (column.kind === 'fixed' ? column.widthBytes : 4);
+  });
+  const columns = model.columns.map((column) =>
+    offsets[column.index] === 0 ? '' : columnSource(model, column, stride, offsets[column.index]!),
+  );
+  return `'use strict';
+return function shape_${model.topic}(view, bytes, start, end, batch) {
+  if (end - start < ${MIN_FRAME_SIZE_BYTES}) return ${NOT_MINE};
+  const root = view.getInt32(start, true);
+  if (root < 8 || root > end - start - ${Math.max(...inlineEnds)}) return ${NOT_MINE};
+  const table = start + root;
+  const vtable = (table - view.getInt32(table, true)) | 0;
+  if (vtable < start || vtable > end - ${vtable.length}) return ${NOT_MINE};
+  if (${vtableTest(vtable)} || batch.stride !== ${stride}) return ${NOT_MINE};
+  if (batch.lastWriter !== writer) enterBatch(batch, writer);
+  const row = batch.rowCount;
+  const i32 = batch.i32, u16 = batch.u16, u8 = batch.u8, vars = batch.vars;
+  let offset = 0, at = 0, length = 0, from = 0, to = 0, element = 0, varBytes = 0, data = null;
+${columns.join('\n')}
+  batch.pendingVarBytes = varBytes;
+  return ${Malformed.ok};
+};`;
+}
+
+/** Code that is true where the frame's vtable is another. */
+function vtableTest(vtable: Uint8Array): string {
+  const view = new DataView(vtable.buffer, vtable.byteOffset, vtable.byteLength);
+  const tests: string[] = [];
+  let at = 0;
+  for (; at + 4 <= vtable.length; at += 4) {
+    tests.push(`view.getInt32(vtable + ${at}, true) !== ${view.getInt32(at, true)}`);
+  }
+  if (at < vtable.length) tests.push(`view.getUint16(vtable + ${at}, true) !== ${view.getUint16(at, true)}`);
+  return tests.join(' || ');
+}
+
+function columnSource(model: TopicModel, column: ColumnModel, stride: number, offset: number): string {
+  const place = batchLayout(model).places[column.index]!;
+  const notNull = column.nullable ? `u8[${firstElement(stride, place.nullsBefore, 1)} + row] = 0;` : '';
+  const at = `at = table + ${offset}; ${notNull}`;
+  if (column.kind !== 'fixed') {
+    return `  ${startSource(stride, place)}
+  ${at}
+  ${varSource(column, NOT_MINE)}
+  ${END_SOURCE}`;
+  }
+  return `  element = ${firstElement(stride, place.before, column.widthBytes)} + row;
+  ${at}
+  ${fixedSource(column)}`;
+}
