@@ -239,7 +239,7 @@ function streamIndexElement(batch: Batch): number {
   return (batch.stride * batch.layout.streamIndexBefore) / 4;
 }
 
-/** Rows of a string or array column whose end offset stands in the arena; the others have the last of them. */
+/** Rows of a string or array column whose end offset stands in the arena; the others have the last one. */
 export function endRowCount(batch: Batch, column: ColumnModel): number {
   const { varIndex } = batch.layout.places[column.index]!;
   return Math.min(batch.vars[varIndex]!.endRows, batch.rowCount);

@@ -5,11 +5,11 @@
 // clean: they hold the default before a row is written.
 //
 // Invariants
-// - A column that some writer of the batch skips is clean: its cells behind the counted rows hold the default,
-//   and NULL where it can be.
+// - A column that some writer of the batch skips is clean: its cells behind the counted rows hold the
+//   default, and NULL where it can be.
 // - A clean column into which a writer has written is dirty until it is cleaned by the next reset.
-// - End offsets of strings and arrays are written where a row has data; `endRows` says up to where they stand,
-//   rows behind are empty.
+// - End offsets of strings and arrays are written where a row has data; `endRows` says up to where they
+//   stand, rows behind are empty.
 
 import type { Batch, VarData } from './batch.ts';
 

@@ -26,8 +26,9 @@ import type { ColumnModel, TopicModel } from './model.ts';
 import { MIN_FRAME_SIZE_BYTES } from './verifier.ts';
 
 /**
- * Reads the frame at [start, end) and writes its cells at batch.rowCount; commitRow counts the row, discardRow
- * takes it back. `view` and `bytes` cover the same bytes. Returns Malformed.ok, or why the frame was refused.
+ * Reads the frame at [start, end) and writes its cells at batch.rowCount; commitRow counts the row,
+ * discardRow takes it back. `view` and `bytes` cover the same bytes. Returns Malformed.ok, or why the frame
+ * was refused.
  */
 export type Extract = (view: DataView, bytes: Uint8Array, start: number, end: number, batch: Batch) => number;
 
@@ -89,9 +90,12 @@ function columnSource(column: ColumnModel, place: ColumnPlace): string {
     : isFixed
       ? defaultSource(column, place)
       : '';
+  const begin = isFixed
+    ? `element = ${firstElement(null, place.before, column.widthBytes)} + row;`
+    : startSource(null, place);
   return `  // ${column.name}: ${column.kind} ${column.scalar}
   offset = vtableSize > ${entry} ? view.getUint16(vtable + ${entry}, true) : 0;
-  ${isFixed ? `element = ${firstElement(null, place.before, column.widthBytes)} + row;` : startSource(null, place)}
+  ${begin}
   if (offset !== 0) {
     if (offset > room - ${inlineBytes}) return ${Malformed.bad_field};
     at = table + offset;
