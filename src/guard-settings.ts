@@ -94,7 +94,7 @@ export const guardSettings = {
     'SIZE',
     '64MiB',
     bytes(0, 2 ** 40),
-    'space kept for orders and fills, given up at disk level halt; at least a segment is of use',
+    'space kept for orders and fills at disk level halt, in whole segments; 0: none',
   ),
   walFullPolicy: reloadable(
     setting(

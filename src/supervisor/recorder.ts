@@ -26,6 +26,7 @@ import { createWorkerFlusher } from '../sink/flusher-client.ts';
 import type { DrainResult, FlusherEvent } from '../sink/flusher-types.ts';
 import { flusherConfig } from './flusher-config.ts';
 import { logFlusherEvent } from './flusher-log.ts';
+import { makeRoomToStart } from './guards/disk-reserve.ts';
 import { memoryBounds } from './guards/memory-guard.ts';
 import { mayRemove, startRetention } from './guards/retention-timer.ts';
 import { type IngestPath, openIngestPath } from './ingest/ingest-path.ts';
@@ -76,6 +77,7 @@ export async function startRecorder(config: Config, deliver: boolean, logger: Lo
   const feeds = parseUdpEndpoints(config.udp);
   const sources = feeds.map(({ name }) => name);
   const watch = new Watch(config, logger);
+  makeRoomToStart(config.walDir);
   const path = await openIngestPath(config, sources, watch, logger).catch((error) => {
     watch.stop();
     throw error;

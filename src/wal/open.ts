@@ -37,6 +37,7 @@ function settingsOf(options: WalOptions): WalSettings {
     syncIntervalMs: options.syncIntervalMs ?? 1000,
     streamsSnapshot: options.streamsSnapshot ?? (() => []),
     onStateChange: options.onStateChange ?? (() => {}),
+    spareSegment: options.spareSegment ?? (() => null),
     onSyncFailure: options.onSyncFailure ?? (() => {}),
   };
 }
@@ -84,6 +85,7 @@ export async function openWal(options: WalOptions): Promise<Wal> {
       segmentSizeBytes: settings.segmentSizeBytes,
       retryIntervalMs: options.retryIntervalMs ?? 1000,
       onChange: settings.onStateChange,
+      spare: settings.spareSegment,
     });
     allocator.start();
     const wal = new Wal(settings, state, lock, horizon, allocator);

@@ -22,6 +22,11 @@ export interface AllocatorOptions {
   retryIntervalMs: number;
   /** Called when `isReady` or `lastError` has changed. */
   onChange: () => void;
+  /**
+   * Asked where there is no room: path of a file that was kept for this, a segment long, all zeros and synced.
+   * It is renamed. Null: there is none, or it is not to be used yet.
+   */
+  spare: () => string | null;
 }
 
 export class SegmentAllocator {
@@ -69,11 +74,13 @@ export class SegmentAllocator {
       this.#ready = null;
       return ready;
     }
-    if (performance.now() - this.#failedAt < this.#options.retryIntervalMs) throw this.lastError;
     try {
+      if (performance.now() - this.#failedAt < this.#options.retryIntervalMs) throw this.lastError;
       return this.#makeNow(Math.max(sizeBytes, this.#options.segmentSizeBytes));
     } catch (error) {
-      this.#failed(error);
+      const spare = sizeBytes <= this.#options.segmentSizeBytes ? this.#adopt(URGENT) : null;
+      if (spare !== null) return spare;
+      if (error !== this.lastError) this.#failed(error);
       throw error;
     }
   }
@@ -101,8 +108,18 @@ export class SegmentAllocator {
       this.#options.onChange();
     } catch (error) {
       this.#discard(file, PREPARED);
-      this.#failed(error);
+      this.#ready = this.#adopt(PREPARED);
+      if (this.#ready === null) this.#failed(error);
+      else this.#options.onChange();
     }
+  }
+
+  #adopt(name: string): FileHandle | null {
+    const { fileSystem, dir, spare } = this.#options;
+    const path = spare();
+    if (path === null) return null;
+    fileSystem.rename(path, `${dir}/${name}`);
+    return fileSystem.open(`${dir}/${name}`, 'write');
   }
 
   #makeNow(sizeBytes: number): FileHandle {

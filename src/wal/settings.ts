@@ -45,6 +45,8 @@ export interface WalSettings {
   streamsSnapshot: (isWithinGroup: boolean) => StreamPosition[];
   /** `writable` or `allocationError` may have changed. */
   onStateChange: () => void;
+  /** Asked for a file to use as a segment where the disk has no room: see SegmentAllocator. */
+  spareSegment: () => string | null;
   /** Called at once when a sync fails, before the promise of `sync` rejects and before the next append. */
   onSyncFailure: (error: WalSyncError) => void;
 }

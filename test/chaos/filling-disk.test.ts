@@ -47,7 +47,7 @@ describe.skipIf(!canMountDisk())('a disk that fills up', () => {
 
   async function startOn(disk: SmallDisk, clickhouseUrl: string, database: string) {
     const home = join(disk.path, 'home');
-    mkdirSync(home);
+    mkdirSync(home, { recursive: true });
     const env = { ...SETTINGS, HFT_CLICKHOUSE_HOST: clickhouseUrl, HFT_CLICKHOUSE_DATABASE: database };
     const recorder = await startRecorderProcess(home, { env });
     return { recorder, url: /metrics and health on (\S+)/.exec(recorder.log())![1]! };
@@ -118,7 +118,7 @@ describe.skipIf(!canMountDisk())('a disk that fills up', () => {
       };
       const opened = browser === null ? null : await openPage(browser, url);
       try {
-        await until(() => existsSync(join(recorder.walDir, 'reserve')), 'the reserve');
+        await until(() => existsSync(join(recorder.walDir, 'reserve.1')), 'the reserve');
         const market = await start('market', ['market_data', 'latency_spans'], 4);
         const mixed = await start('mixed', ['market_data', 'fills'], 4);
         const vital = await start('vital', ['fills', 'orders'], 4);
@@ -136,7 +136,8 @@ describe.skipIf(!canMountDisk())('a disk that fills up', () => {
         for (const producer of [vital, mixed]) await moreAcked(producer, 500, recorder);
         expect(market.acked).toBe(marketAcked);
 
-        disk.fill(0);
+        // What comes free from now on another program takes at once.
+        const hog = disk.hog();
         await atLevel(url, 'halt', recorder);
         await until(async () => (await metricOf(url, 'recorder_connections_held')) === 2, 'mixed is held');
         await moreAcked(vital, 100, recorder);
@@ -153,6 +154,7 @@ describe.skipIf(!canMountDisk())('a disk that fills up', () => {
         await moreAcked(vital, 100, recorder);
         expect([market.acked, mixed.acked]).toEqual([marketAcked, mixedAcked]);
 
+        hog[Symbol.dispose]();
         disk.empty();
         await atLevel(url, 'ok', recorder);
         expect(await metricOf(url, 'recorder_connections_held')).toBe(0);
@@ -227,6 +229,39 @@ describe.skipIf(!canMountDisk())('a disk that fills up', () => {
       } finally {
         market.abort();
         await recorder.end('SIGKILL');
+        disk.unmount();
+      }
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    'a recorder that is killed on a full disk starts again, in the reserve',
+    async () => {
+      const disk = mountDisk(96 * MIB)!;
+      const started: RecorderProcess[] = [];
+      try {
+        const first = await startOn(disk, server.url, 'restarted');
+        started.push(first.recorder);
+        await until(() => existsSync(join(first.recorder.walDir, 'reserve.1')), 'the reserve');
+        disk.fill(0);
+        await atLevel(first.url, 'halt', first.recorder);
+        await first.recorder.end('SIGKILL');
+        const { recorder } = await startOn(disk, server.url, 'restarted');
+        started.push(recorder);
+        const vital = await startTopicProducer(recorder.socket, 'vital', ['fills'], 10);
+        await moreAcked(vital, 1000, recorder);
+        await vital.finish(30_000);
+        disk.empty();
+        expect((await recorder.end('SIGTERM')).code).toBe(0);
+        const flags = ['--clickhouse-host', server.url, '--clickhouse-database', 'restarted'];
+        const { json } = await reconcile(recorder.walDir, ...flags);
+        expect(json).toMatchObject({ lost: 0, duplicated: 0, pending: 0, inserted: json.logged });
+      } catch (error) {
+        process.stderr.write(`${started.at(-1)?.log()}\n`);
+        throw error;
+      } finally {
+        for (const recorder of started) await recorder.end('SIGKILL');
         disk.unmount();
       }
     },

@@ -42,6 +42,7 @@ const observer: IngestObserver = {
   durable: () => {},
   syncFailed: () => {},
   walChanged: () => {},
+  spareSegment: () => null,
 };
 const defaults = loadConfig({}, {});
 

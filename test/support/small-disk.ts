@@ -1,6 +1,6 @@
 // A file system of a given size that a test may fill: a tmpfs. Needs the right to mount.
 
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,6 +9,8 @@ export interface SmallDisk {
   readonly path: string;
   /** Another program takes more space, until `leaveBytes` are free. */
   fill(leaveBytes: number): void;
+  /** Another program takes all there is, and whatever comes free, until it is disposed of. */
+  hog(): Disposable;
   /** The other program gives all its space back. */
   empty(): void;
   unmount(): void;
@@ -35,6 +37,12 @@ export function mountDisk(sizeBytes: number): SmallDisk | null {
       const count = leaveBytes === 0 ? chunks + 1 : chunks;
       const how = [`bs=${CHUNK_BYTES}`, `count=${count}`, 'oflag=append', 'conv=notrunc'];
       spawnSync('dd', ['if=/dev/zero', `of=${ballast}`, ...how]);
+    },
+    hog() {
+      const take = 'while :; do cat /dev/zero >> "$0" 2> /dev/null; sleep 0.01; done';
+      // A group of its own: the command under way ends with the shell.
+      const { pid } = spawn('sh', ['-c', take, ballast], { stdio: 'ignore', detached: true });
+      return { [Symbol.dispose]: () => void process.kill(-pid!, 'SIGKILL') };
     },
     empty,
     unmount() {

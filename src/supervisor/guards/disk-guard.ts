@@ -1,5 +1,5 @@
-// Acts on disk pressure: measures once a second, stops topics by their policies, gives the reserve up and
-// makes it again. What is decided lies in disk-monitor.ts and disk-policy.ts.
+// Acts on disk pressure: measures once a second, stops topics by their policies, gives the reserve to the
+// WAL and makes it again. What is decided lies in disk-monitor.ts and disk-policy.ts.
 //
 // Invariants
 // - What is delivered goes before anything stops: a worse level acts when retention has nothing left to give.
@@ -12,7 +12,7 @@ import { topics } from '../../schema/registry.ts';
 import type { HealthTracker } from '../health/health.ts';
 import type { HealthCauses } from '../health/health-causes.ts';
 import type { IngestPath } from '../ingest/ingest-path.ts';
-import { DISK_LEVELS, type DiskLevel, DiskMonitor, type DiskState, diskThresholds } from './disk-monitor.ts';
+import { DISK_LEVELS, type DiskLevel, DiskMonitor, diskThresholds } from './disk-monitor.ts';
 import { describeStopped, type FullPolicy, policiesOf, stoppedTopics } from './disk-policy.ts';
 import { DiskReserve } from './disk-reserve.ts';
 import type { RunningRetention } from './retention-timer.ts';
@@ -75,6 +75,11 @@ export class DiskGuard {
     return this.#stopped;
   }
 
+  /** A file of the reserve for the WAL, which has no room: at halt, and at a start, when there is no level. */
+  spareSegment(): string | null {
+    return this.#level === 'halt' || this.#monitor === null ? this.#reserveFiles().take() : null;
+  }
+
   /** Who removes delivered segments; without anybody topics stop at once. `lookAgain` is to call `look`. */
   attachRetention(retention: RunningRetention | null, lookAgain: () => void): void {
     this.#retention = retention;
@@ -91,16 +96,20 @@ export class DiskGuard {
   /** Takes a measurement and acts on it. */
   look(usage: WalUsage, path: IngestPath): void {
     this.#monitor ??= new DiskMonitor(this.#thresholds(usage), this.#level);
-    this.#reserve ??= new DiskReserve(this.#config.walDir, this.#config.walReserveBytes);
-    const [monitor, reserve, before] = [this.#monitor, this.#reserve, this.#level];
-    const state: DiskState = { ...usage, reserveGivenUpBytes: reserve.givenUpBytes };
-    monitor.measure(state);
+    const [monitor, before] = [this.#monitor, this.#level];
+    monitor.measure(usage);
     this.#level = this.#levelToActOn(monitor.level);
     if (this.#level !== before) this.changes.set(this.#level, (this.changes.get(this.#level) ?? 0) + 1);
     this.#stop(path);
-    if (this.#level === 'halt') reserve.giveUp();
-    this.#tell(monitor.describe(state));
-    this.#tendReserve(monitor, state);
+    this.#tell(monitor.describe(usage));
+    this.#tendReserve(monitor, usage);
+  }
+
+  /** The directory is there by the time that it is asked for. */
+  #reserveFiles(): DiskReserve {
+    const { walDir, walReserveBytes, walSegmentBytes } = this.#config;
+    this.#reserve ??= new DiskReserve(walDir, walReserveBytes, walSegmentBytes);
+    return this.#reserve;
   }
 
   #thresholds({ sizeBytes }: WalUsage) {
@@ -155,13 +164,13 @@ export class DiskGuard {
       return;
     }
     const state = rankOf(level) >= rankOf('critical') ? 'critical' : 'degraded';
-    const reserve = this.#reserve!.givenUpBytes > 0 ? '; the reserve is given up for orders and fills' : '';
+    const reserve = level === 'halt' ? '; orders and fills go on into the reserve' : '';
     const text = `${numbers}; stopped: ${stopped || 'nothing'}${reserve}`;
     this.#health.raise(state, this.#causes.disk(level, text), isNews);
   }
 
-  #tendReserve(monitor: DiskMonitor, { freeBytes }: DiskState): void {
-    const reserve = this.#reserve!;
+  #tendReserve(monitor: DiskMonitor, { freeBytes }: WalUsage): void {
+    const reserve = this.#reserveFiles();
     const isEarly = performance.now() - this.#startedMs < FIRST_RESERVE_MS;
     const keepBytes = monitor.thresholds.warnBytes * KEEP_FREE_FACTOR;
     if (isEarly || monitor.level !== 'ok' || !reserve.isWorthMaking(freeBytes, keepBytes)) return;

@@ -4,12 +4,11 @@
 //   ok        -                                          nothing
 //   warn      free < warn, or WAL > 80 % of its bound    nothing
 //   critical  free < critical, or WAL > 90 %             market data and spans
-//   halt      free < halt, or WAL >= its bound           all but orders and fills; the reserve is given up
+//   halt      free < halt, or WAL >= its bound           all but orders and fills; the reserve is used
 //
 // Invariants
 // - A level is left for a better one only with room to spare: 10 % more free space, 5 % less WAL.
 // - A worse level is taken at once.
-// - The reserve never counts as free space, also after it was given up: what it made room for is spoken for.
 
 export const DISK_LEVELS = ['ok', 'warn', 'critical', 'halt'] as const;
 export type DiskLevel = (typeof DISK_LEVELS)[number];
@@ -18,8 +17,6 @@ export type DiskLevel = (typeof DISK_LEVELS)[number];
 export interface DiskState {
   freeBytes: number;
   walBytes: number;
-  /** Bytes of the reserve that are given up now. */
-  reserveGivenUpBytes: number;
 }
 
 export interface DiskThresholds {
@@ -101,10 +98,9 @@ export class DiskMonitor {
 
   #levelOf(state: DiskState, freeFactor: number, walFactor: number): DiskLevel {
     const { warnBytes, criticalBytes, haltBytes, walMaxBytes } = this.#thresholds;
-    const freeBytes = state.freeBytes - state.reserveGivenUpBytes;
     let level = 0;
     for (const [index, threshold] of [warnBytes, criticalBytes, haltBytes].entries()) {
-      const isLow = freeBytes < threshold * freeFactor;
+      const isLow = state.freeBytes < threshold * freeFactor;
       const isLarge = walMaxBytes > 0 && state.walBytes >= walMaxBytes * WAL_SHARES[index]! * walFactor;
       if (isLow || isLarge) level = index + 1;
     }

@@ -1,56 +1,78 @@
-// The reserve: a file of written zeros in the WAL directory. At level halt it is removed, and the WAL makes
-// its next segment in the room; it is made again when there is space to spare.
+// The reserve: files of zeros in the WAL directory, each as large as a segment. At level halt they
+// become segments, one after another as the WAL needs them: by their names alone, so that another program
+// that fills the disk never gets their room. They are made again when there is space to spare.
+//
+// A small one more is for a start on a disk without a byte: lock, horizon and status need some.
+//
+// Invariants
+// - A file has its name only when it is whole and synced.
+// - What an earlier run left whole is kept: on a full disk it could not be made again.
 
-import { existsSync, unlinkSync } from 'node:fs';
-import { open, rename } from 'node:fs/promises';
+import { existsSync, readdirSync, statfsSync, statSync, unlinkSync } from 'node:fs';
 import { errorCode } from '../../io/file-system.ts';
+import { realFileSystem } from '../../io/real-file-system.ts';
 
-export const RESERVE_FILE = 'reserve';
-const CHUNK = new Uint8Array(1024 * 1024);
+/** `reserve.0`, `reserve.1` … */
+export const RESERVE_PREFIX = 'reserve';
+const UNFINISHED = `${RESERVE_PREFIX}.new`;
+const FOR_START = `${RESERVE_PREFIX}.start`;
+const START_BYTES = 1024 * 1024;
+
+/** Before a start: gives the room back that is kept for one, where the disk has less. */
+export function makeRoomToStart(walDir: string): void {
+  if (!existsSync(`${walDir}/${FOR_START}`)) return;
+  const { bavail, bsize } = statfsSync(walDir);
+  if (bavail * bsize < START_BYTES) removeFile(`${walDir}/${FOR_START}`);
+}
 
 export class DiskReserve {
-  readonly #path: string;
-  readonly #sizeBytes: number;
-  #present = false;
-  #givenUp = false;
+  readonly #dir: string;
+  /** By name. */
+  readonly #sizes: ReadonlyMap<string, number>;
+  /** Those of them that are there. */
+  readonly #present: Set<string>;
   #making = false;
 
-  /** `sizeBytes` 0: none is wanted. What an earlier run left is removed, and made anew when there is room. */
-  constructor(walDir: string, sizeBytes: number) {
-    this.#path = `${walDir}/${RESERVE_FILE}`;
-    this.#sizeBytes = sizeBytes;
-    for (const path of [this.#path, `${this.#path}.new`]) if (existsSync(path)) removeFile(path);
+  /** `sizeBytes` in whole segments, rounded up; 0: none is wanted. */
+  constructor(walDir: string, sizeBytes: number, segmentBytes: number) {
+    this.#dir = walDir;
+    const sizes = new Map<string, number>();
+    const count = Math.ceil(sizeBytes / segmentBytes);
+    if (count > 0) sizes.set(FOR_START, START_BYTES);
+    for (let index = 0; index < count; index++) sizes.set(`${RESERVE_PREFIX}.${index}`, segmentBytes);
+    this.#sizes = sizes;
+    this.#present = new Set([...sizes.keys()].filter((name) => this.#isWhole(name)));
+    for (const name of readdirSync(walDir)) {
+      if (name.startsWith(RESERVE_PREFIX) && !this.#present.has(name)) removeFile(`${walDir}/${name}`);
+    }
   }
 
-  /** Bytes that were given up and are not to count as free. */
-  get givenUpBytes(): number {
-    return this.#givenUp ? this.#sizeBytes : 0;
-  }
-
-  /** Whether to make it now, `freeBytes` being free and `keepFreeBytes` not its to take. */
+  /** Whether to make what is missing now, `freeBytes` being free and `keepFreeBytes` not its to take. */
   isWorthMaking(freeBytes: number, keepFreeBytes: number): boolean {
-    const isWanted = this.#sizeBytes > 0 && !this.#present && !this.#making;
-    return isWanted && freeBytes - this.#sizeBytes > keepFreeBytes;
+    let missingBytes = 0;
+    for (const [name, sizeBytes] of this.#sizes) if (!this.#present.has(name)) missingBytes += sizeBytes;
+    return missingBytes > 0 && !this.#making && freeBytes - missingBytes > keepFreeBytes;
   }
 
-  /** Gives the room back to the file system; false where there was nothing to give. */
-  giveUp(): boolean {
-    if (!this.#present) return false;
-    removeFile(this.#path);
-    this.#present = false;
-    this.#givenUp = true;
-    return true;
+  /** Path of a file as large as a segment, which is the caller's from now on; null: none is left. */
+  take(): string | null {
+    const name = [...this.#present].find((candidate) => candidate !== FOR_START);
+    if (name === undefined) return null;
+    this.#present.delete(name);
+    return `${this.#dir}/${name}`;
   }
 
-  /** Makes the file, off the event loop; resolves with false where there is no room for it. */
+  /** Makes what is missing, off the event loop; resolves with false where there is no room for it. */
   async make(): Promise<boolean> {
     this.#making = true;
-    const temporary = `${this.#path}.new`;
+    const temporary = `${this.#dir}/${UNFINISHED}`;
     try {
-      await writeZeros(temporary, this.#sizeBytes);
-      await rename(temporary, this.#path);
-      this.#present = true;
-      this.#givenUp = false;
+      for (const [name, sizeBytes] of this.#sizes) {
+        if (this.#present.has(name)) continue;
+        await allocate(temporary, sizeBytes);
+        realFileSystem.rename(temporary, `${this.#dir}/${name}`);
+        this.#present.add(name);
+      }
       return true;
     } catch (error) {
       if (errorCode(error) === undefined) throw error;
@@ -60,18 +82,22 @@ export class DiskReserve {
       this.#making = false;
     }
   }
+
+  #isWhole(name: string): boolean {
+    const path = `${this.#dir}/${name}`;
+    return existsSync(path) && statSync(path).size === this.#sizes.get(name);
+  }
 }
 
-async function writeZeros(path: string, sizeBytes: number): Promise<void> {
-  const file = await open(path, 'w');
+/** Makes a file of zeros whose room is taken. */
+async function allocate(path: string, sizeBytes: number): Promise<void> {
+  removeFile(path);
+  const file = realFileSystem.open(path, 'create');
   try {
-    let done = 0;
-    while (done < sizeBytes) {
-      const { bytesWritten } = await file.write(CHUNK, 0, Math.min(CHUNK.length, sizeBytes - done), done);
-      done += bytesWritten;
-    }
+    file.allocate(sizeBytes);
+    await file.sync();
   } finally {
-    await file.close();
+    file.close();
   }
 }
 

@@ -3,7 +3,7 @@
 import { readdirSync, statfsSync, statSync } from 'node:fs';
 import { errorCode } from '../../io/file-system.ts';
 import { DEAD_LETTER_DIRECTORY } from '../../sink/dead-letter.ts';
-import { RESERVE_FILE } from './disk-reserve.ts';
+import { RESERVE_PREFIX } from './disk-reserve.ts';
 
 export interface WalUsage {
   /** Size of all files in the directory, those allocated ahead included, the reserve not. */
@@ -25,7 +25,7 @@ export function measureWal(dir: string): WalUsage | null {
     for (const name of readdirSync(dir)) {
       const stats = statSync(`${dir}/${name}`, { throwIfNoEntry: false });
       if (stats === undefined || !stats.isFile()) continue;
-      if (name === RESERVE_FILE) continue;
+      if (name.startsWith(RESERVE_PREFIX)) continue;
       walBytes += stats.size;
       if (name.endsWith('.wal')) segments++;
     }

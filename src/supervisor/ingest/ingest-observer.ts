@@ -21,6 +21,8 @@ export interface IngestObserver {
   syncFailed(error: WalSyncError): void;
   /** The WAL has made a further segment, or could not. Called from within it: must not append. */
   walChanged(): void;
+  /** The disk has no room for a further segment: path of a file that is kept for this, null: none for now. */
+  spareSegment(): string | null;
 }
 
 /** Sums up the blocks of a round. */

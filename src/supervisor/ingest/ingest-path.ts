@@ -90,6 +90,7 @@ export async function openIngestPath(
       path?.commit.request();
       observer.walChanged();
     },
+    spareSegment: () => observer.spareSegment(),
     onSyncFailure: (error) => {
       logger.error({ code: error.code }, error.message);
       observer.syncFailed(error);

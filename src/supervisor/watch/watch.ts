@@ -104,6 +104,10 @@ export class Watch implements IngestObserver {
     this.#disk.attachRetention(retention, () => this.#look());
   }
 
+  spareSegment(): string | null {
+    return this.#disk.spareSegment();
+  }
+
   /** Room for a further segment has come or gone. May be called from within the WAL. */
   walChanged(): void {
     if (this.#isLookDue) return;

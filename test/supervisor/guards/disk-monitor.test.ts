@@ -6,11 +6,7 @@ import { seededRandom } from '../../support/random.ts';
 const GIB = 2 ** 30;
 const MIB = 2 ** 20;
 const thresholds = { warnBytes: 1000, criticalBytes: 500, haltBytes: 100, walMaxBytes: 0 };
-const state = (freeBytes: number, walBytes = 0, reserveGivenUpBytes = 0) => ({
-  freeBytes,
-  walBytes,
-  reserveGivenUpBytes,
-});
+const state = (freeBytes: number, walBytes = 0) => ({ freeBytes, walBytes });
 
 function levels(monitor: DiskMonitor, frees: number[]): string[] {
   return frees.map((free) => {
@@ -73,13 +69,6 @@ describe('levels', () => {
       'warn',
       'ok',
     ]);
-  });
-
-  test('a reserve that was given up is not free space', () => {
-    const monitor = new DiskMonitor(thresholds);
-    monitor.measure(state(0));
-    expect([monitor.measure(state(400, 0, 400)), monitor.level]).toEqual([false, 'halt']);
-    expect([monitor.measure(state(400 + 111, 0, 400)), monitor.level]).toEqual([true, 'critical']);
   });
 
   test('random walks: never better than free space says, never worse than with 10 % less', () => {

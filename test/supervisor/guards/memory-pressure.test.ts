@@ -19,6 +19,7 @@ const observer = {
   durable: nothing,
   syncFailed: nothing,
   walChanged: nothing,
+  spareSegment: () => null,
 };
 
 async function openPath(disk: MemoryFileSystem) {
