@@ -23,8 +23,8 @@ export interface AllocatorOptions {
   /** Called when `isReady` or `lastError` has changed. */
   onChange: () => void;
   /**
-   * Asked where there is no room: path of a file that was kept for this, a segment long, all zeros and synced.
-   * It is renamed. Null: there is none, or it is not to be used yet.
+   * Asked where there is no room: path of a file that was kept for this, a segment long, zeros and synced. It
+   * is renamed. Null: there is none, or it is not to be used yet.
    */
   spare: () => string | null;
 }

@@ -75,7 +75,7 @@ export class DiskGuard {
     return this.#stopped;
   }
 
-  /** A file of the reserve for the WAL, which has no room: at halt, and at a start, when there is no level. */
+  /** A file of the reserve for the WAL, which has no room: at halt, and at a start, before any level. */
   spareSegment(): string | null {
     return this.#level === 'halt' || this.#monitor === null ? this.#reserveFiles().take() : null;
   }
