@@ -1,5 +1,7 @@
-// `bun run bench [-- --json] [--quick] [NAME-PREFIX…]`: runs the benchmarks of all stages. Text for people;
-// with --json the last line is one JSON list of {name, value, unit, baseline, ratio}.
+// `bun run bench [-- --json] [--quick] [--report] [NAME-PREFIX…]`: runs the benchmarks of all stages. Text
+// for people; with --json the last line is one JSON list of {name, value, unit, baseline, ratio}; with
+// --report the results are put among the committed ones and the report is drawn anew (report/write.ts). The
+// prefix `none` runs nothing: only draws.
 //
 // Those that take long run only when they are asked for: `growth` (--backlog 1,4,16: GB) and `soak`
 // (--minutes 30).
@@ -13,6 +15,7 @@ import { ingestSuite } from './ingest.ts';
 import { latencySuite } from './latency.ts';
 import { pathSuite } from './path.ts';
 import { replaySuite } from './replay.ts';
+import { writeReport } from './report/write.ts';
 import { soakSuite } from './soak.ts';
 import type { BenchOptions, BenchResult, BenchSuite } from './suite.ts';
 import { udpSuite } from './udp.ts';
@@ -38,6 +41,7 @@ const { values, positionals } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
     quick: { type: 'boolean', default: false },
+    report: { type: 'boolean', default: false },
     backlog: { type: 'string', default: '1' },
     minutes: { type: 'string', default: '30' },
   },
@@ -70,5 +74,6 @@ for (const suite of suites) {
     process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : error}\n`);
   }
 }
+if (values.report) process.stdout.write(`written: ${writeReport(results).join(', ')}\n`);
 if (values.json) process.stdout.write(`${JSON.stringify(results)}\n`);
 process.exit(failures === 0 ? 0 : 1);
