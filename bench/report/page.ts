@@ -62,11 +62,12 @@ export function reportPage(figures: Figures, drawn: ReadonlyMap<string, string>)
   const section = (title: string, images: readonly string[]) =>
     images.length === 0 ? '' : `<h2>${title}</h2>\n<div class="charts">${images.join('')}</div>`;
   return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>recorder: measurements</title><style>${STYLE}</style></head><body>
 <h1>recorder: measurements</h1>
-<p>${escapeText(figures.machine)}, ${escapeText(figures.measuredAt)}. Every figure is held against a limit or a
-baseline measured in the same run; only the ratios are comparable between machines.</p>
+<p>${escapeText(figures.machine)}, ${escapeText(figures.measuredAt)}. Every figure is held against a limit
+or a baseline measured in the same run; only the ratios are comparable between machines.</p>
 ${section('Throughput', group(/^(throughput|speedup)$/))}
 ${section('Latency', group(/^latency/))}
 ${section('Growth', group(/^growth/))}
