@@ -8,10 +8,20 @@ import type { SyncPolicy } from '../../src/wal/settings.ts';
 import { verifyWal } from '../../src/wal/verify.ts';
 import { MemoryFileSystem, type Operation } from '../support/memory-file-system.ts';
 import { type SeededRandom, seededRandom } from '../support/random.ts';
+import { ModelFeed } from './model-feed.ts';
 import { ModelProducer } from './model-producer.ts';
 import { ModelServer } from './model-server.ts';
 import { Oracle } from './oracle.ts';
-import { DIR, noSeams, openRecorder, type RunningRecorder, type Seams, startFlusher } from './process.ts';
+import {
+  DIR,
+  type ModelSettings,
+  noSeams,
+  openRecorder,
+  type RunningRecorder,
+  type Seams,
+  startFlusher,
+  usualSettings,
+} from './process.ts';
 import { modelTopics } from './topics.ts';
 import { EndedError, VirtualTime } from './virtual-time.ts';
 
@@ -38,7 +48,8 @@ export class History {
   readonly #oracle: Oracle;
   readonly #seams: Seams;
   readonly #trace: (text: string) => void;
-  readonly #walSync: SyncPolicy;
+  readonly #settings: ModelSettings;
+  readonly #feed: ModelFeed | null;
   /** What delivers is a process of its own. */
   readonly #isLoader: boolean;
   readonly #retainsOften: boolean;
@@ -62,16 +73,22 @@ export class History {
     this.#seams = options.seams ?? noSeams;
     this.#trace = options.trace ?? (() => {});
     const policy = random.int(0, 99);
-    this.#walSync = options.walSync ?? (policy < 86 ? 'group' : policy < 93 ? 'interval' : 'none');
+    this.#settings = {
+      walSync: options.walSync ?? (policy < 86 ? 'group' : policy < 93 ? 'interval' : 'none'),
+      segmentSizeBytes: random.pick([6144, 8192, 8192, 16384]),
+      quarantineMaxBytes: random.pick([400, usualSettings.quarantineMaxBytes]),
+      format: random.pick(['RowBinary', 'Native']),
+    };
+    this.#feed = random.int(0, 1) === 0 ? new ModelFeed(random) : null;
     this.#retainsOften = options.retainsOften ?? false;
     this.#isLoader = random.int(0, 2) === 0;
     this.#producers = ['a', 'b'].map((source) => new ModelProducer(source, random));
     this.#server = new ModelServer(modelTopics, random.int(0, 3) > 0, this.#time, random);
-    this.#oracle = new Oracle(this.#producers);
+    this.#oracle = new Oracle(this.#producers, this.#feed);
     this.#server.onStored = (row) => this.#guarded(() => this.#oracle.stored(row));
     this.#adopt(this.#disk);
     const tokens = this.#server.hasTokens ? 'with' : 'without';
-    this.#trace(`policy ${this.#walSync}, ${this.#isLoader ? 'a loader' : 'direct'}, ${tokens} tokens`);
+    this.#trace(`${show(this.#settings)}, ${this.#isLoader ? 'a loader' : 'direct'}, ${tokens} tokens`);
   }
 
   /** Runs it all. Throws what went wrong. */
@@ -96,6 +113,7 @@ export class History {
     const random = this.#random;
     if (this.#recorder === null && random.int(0, 2) > 0) await this.#start();
     const action = this.#retainsOften && random.int(0, 3) === 0 ? 75 : random.int(0, 99);
+    if (this.#feed !== null && random.int(0, 3) === 0) await this.#sendDatagrams(this.#feed);
     if (action < 38) await this.#send();
     else if (action < 56) await this.#advance(random.int(0, 6));
     else if (action < 70) await this.#advance(random.int(20, 90));
@@ -121,6 +139,14 @@ export class History {
         if (producer.connection === null) producer.connect(recorder.shared);
         producer.send(false);
       }),
+    );
+  }
+
+  async #sendDatagrams(feed: ModelFeed): Promise<void> {
+    feed.make(this.#random.int(1, 9));
+    this.#trace(`the feed has ${feed.frames.length} frames`);
+    await this.#time.run(this.#owner, () =>
+      this.#guarded(() => feed.send(this.#recorder?.sequencer ?? null)),
     );
   }
 
@@ -170,7 +196,7 @@ export class History {
     };
     try {
       this.#recorder = await this.#time.until(this.#owner, () =>
-        openRecorder(this.#disk, this.#walSync, this.#producers, this.#seams, ended),
+        openRecorder(this.#disk, this.#settings, this.#producers, this.#seams, ended, this.#feed),
       );
     } catch (error) {
       if (!this.#diskFailed) throw error;
@@ -194,7 +220,8 @@ export class History {
     await this.#time.run(this.#flusherOwner, () => {
       const connect = () => this.#server.connect();
       const report = (event: FlusherEvent) => this.#reported(event);
-      this.#flusher = startFlusher(this.#disk, connect, this.#random, this.#seams, report);
+      const { format } = this.#settings;
+      this.#flusher = startFlusher(this.#disk, connect, format, this.#random, this.#seams, report);
     });
   }
 
@@ -203,7 +230,7 @@ export class History {
       this.#trace(`dead: ${event.topic} ${event.firstLsn}-${event.lastLsn}`);
       this.#oracle.died(event.topic, event.firstLsn, event.lastLsn);
     }
-    if (event.kind === 'damage' && this.#walSync === 'group') this.#fail(event);
+    if (event.kind === 'damage' && this.#settings.walSync === 'group') this.#fail(event);
     if (event.kind !== 'failed') return;
     this.#trace(`flusher failed: ${event.message}`);
     this.#flusherFailed = true;
@@ -300,7 +327,7 @@ export class History {
     this.#trace('the power fails');
     this.#isRecovered = false;
     this.#endLoader();
-    if (this.#walSync !== 'group') {
+    if (this.#settings.walSync !== 'group') {
       this.#oracle.mayForget = true;
       for (const producer of this.#producers) producer.mayForget = true;
     }
@@ -317,6 +344,8 @@ export class History {
         this.#trace(`${code}: ${operation} ${path}`);
         this.#diskFailed = true;
         this.#diskFailedFlusher = true;
+        this.#oracle.mayForgetRefused = true;
+        for (const producer of this.#producers) producer.mayForgetRefused = true;
       }
       return code;
     };
@@ -353,6 +382,11 @@ export class History {
       if (this.#time.nowMs > deadlineMs) throw new Error(`not acknowledged: ${show(this.#producers)}`);
       await this.#time.advance(50);
     }
+    const { sequencer } = this.#recorder!;
+    if (sequencer !== null) {
+      await this.#time.run(this.#owner, () => this.#guarded(() => this.#feed!.finish(sequencer)));
+      await this.#time.advance(50);
+    }
     if (this.#flusher === null || this.#flusherFailed) await this.#restartFlusher();
     // What runs at the server comes to its end before nothing is left to do.
     await this.#time.advance(250);
@@ -379,7 +413,8 @@ export class History {
 
   #verify(): void {
     const { damaged } = verifyWal(this.#disk, DIR);
-    if (damaged.length > 0 && this.#walSync === 'group') throw new Error(`damaged: ${show(damaged)}`);
+    if (damaged.length > 0 && this.#settings.walSync === 'group')
+      throw new Error(`damaged: ${show(damaged)}`);
   }
 
   #guarded(action: () => void): void {

@@ -5,7 +5,7 @@ import { MemoryFileSystem } from '../support/memory-file-system.ts';
 import { seededRandom } from '../support/random.ts';
 import { ModelProducer } from './model-producer.ts';
 import { ModelServer, type StoredRow } from './model-server.ts';
-import { noSeams, openRecorder, startFlusher } from './process.ts';
+import { noSeams, openRecorder, startFlusher, usualSettings } from './process.ts';
 import { modelTopics } from './topics.ts';
 import { VirtualTime } from './virtual-time.ts';
 
@@ -20,7 +20,7 @@ test('an insert of market data that never ends does not hold up a single fill', 
   time.install();
   try {
     const recorder = await time.until('recorder', () =>
-      openRecorder(disk, 'group', [producer], noSeams, () => {}),
+      openRecorder(disk, usualSettings, [producer], noSeams, () => {}),
     );
     const connect = () => {
       const client = server.connect();
@@ -29,7 +29,7 @@ test('an insert of market data that never ends does not hold up a single fill', 
       return { ...client, insert };
     };
     await time.run('recorder', () => {
-      startFlusher(disk, connect, random, noSeams, () => {});
+      startFlusher(disk, connect, 'RowBinary', random, noSeams, () => {});
       producer.make(200);
       producer.connect(recorder.shared);
       producer.send(true);

@@ -22,6 +22,14 @@ export interface SentFrame {
 /** A frame with an identifier that nobody knows. */
 const FOREIGN = Uint8Array.of(8, 0, 0, 0, 4, 0, 0, 0, 0x58, 0x58, 0x58, 0x58);
 
+/** A random frame. */
+export function madeFrame(random: SeededRandom): SentFrame {
+  const id = BigInt(random.u32());
+  const text = 'x'.repeat(random.int(0, 40));
+  const model = random.int(0, 40) === 0 ? null : random.pick(sentTopics);
+  return { model, id, text, bytes: model === null ? FOREIGN : frameOf(model, id, text) };
+}
+
 /** What the connections of one recorder share. */
 export function sharedOf(streams: StreamTable, sink: FrameSink): StreamShared {
   const stats = { connections: 0, held: 0, accepted: 0, refused: 0, chunks: 0, bytes: 0 };
@@ -47,6 +55,8 @@ export class ModelProducer {
   connection: StreamConnection | null = null;
   /** Acknowledgements may be taken back: not under the policy `group`. */
   mayForget = false;
+  /** Those of refused frames may: the disk has failed, and took none of them. */
+  mayForgetRefused = false;
   readonly #random: SeededRandom;
   /** Frames that this connection has been given. */
   #givenSeq = 0;
@@ -64,13 +74,7 @@ export class ModelProducer {
   }
 
   make(count: number): void {
-    const random = this.#random;
-    for (let made = 0; made < count; made++) {
-      const id = BigInt(random.u32());
-      const text = 'x'.repeat(random.int(0, 40));
-      const model = random.int(0, 40) === 0 ? null : random.pick(sentTopics);
-      this.frames.push({ model, id, text, bytes: model === null ? FOREIGN : frameOf(model, id, text) });
-    }
+    for (let made = 0; made < count; made++) this.frames.push(madeFrame(this.#random));
   }
 
   /** Opens a connection; the recorder answers at once. */
@@ -139,9 +143,8 @@ export class ModelProducer {
 
   #acknowledged(seq: number): void {
     if (seq > this.frames.length) throw new Error(`${this.source}: frame ${seq} was never sent and is acked`);
-    // A refused frame leaves no trace where the quarantine is full.
     const isRefused = this.frames.slice(seq, this.ackedSeq).every(({ model }) => model === null);
-    if (seq < this.ackedSeq && !this.mayForget && !isRefused) {
+    if (seq < this.ackedSeq && !this.mayForget && !(isRefused && this.mayForgetRefused)) {
       throw new Error(`${this.source}: ${this.ackedSeq} was acked, now ${seq}`);
     }
     this.ackedSeq = Math.max(seq, this.ackedSeq);

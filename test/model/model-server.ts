@@ -7,7 +7,7 @@ import type { InsertRequest, SinkClient } from '../../src/sink/clickhouse-client
 import { ServerError } from '../../src/sink/server-error.ts';
 import { tableColumns } from '../../src/sink/table-columns.ts';
 import type { SeededRandom } from '../support/random.ts';
-import { type Cell, rowsOfBody } from './row-binary-rows.ts';
+import { type Cell, rowsOfBody } from './insert-rows.ts';
 import type { VirtualTime } from './virtual-time.ts';
 
 export type Weather = 'calm' | 'storm' | 'down';
@@ -96,7 +96,8 @@ export class ModelServer {
     await this.#reach();
     const table = this.#tables.get(/^INSERT INTO `hft`\.`(\w+)`/.exec(request.sql)?.[1] ?? '')!;
     const token = request.settings['insert_deduplication_token'] ?? null;
-    const rows = rowsOfBody(table.model, request.body);
+    const format = request.sql.endsWith('Native') ? 'Native' : 'RowBinary';
+    const rows = rowsOfBody(table.model, request.body, format);
     const fate = this.weather === 'calm' ? 0 : random.int(0, 11);
     const timeout = async (text: string): Promise<never> => {
       await this.#time.delay(30);

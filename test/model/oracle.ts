@@ -2,16 +2,22 @@
 
 import type { FileSystem } from '../../src/io/file-system.ts';
 import { DEAD_LETTER_DIRECTORY, listDeadLetters } from '../../src/sink/dead-letter.ts';
+import { type Cell, rowsOfBody } from './insert-rows.ts';
+import { FEED_SOURCE, type ModelFeed } from './model-feed.ts';
 import type { ModelProducer, SentFrame } from './model-producer.ts';
 import type { StoredRow } from './model-server.ts';
 import { DIR } from './process.ts';
-import { type Cell, rowsOfBody } from './row-binary-rows.ts';
 import { modelTopics } from './topics.ts';
 
 export class Oracle {
   /** Rows may be lost, and sent again under another number: not under the policy `group`. */
   mayForget = false;
+  /** Gaps may be reported that only refused frames left: the disk has failed, and did not keep their numbers. */
+  mayForgetRefused = false;
   readonly #producers: readonly ModelProducer[];
+  readonly #feed: ModelFeed | null;
+  /** Numbers of the feed that a row says never came. */
+  readonly #reported = new Set<number>();
   /** By source, session and seq. */
   readonly #stored = new Set<string>();
   /** By WAL. */
@@ -20,8 +26,9 @@ export class Oracle {
   readonly #last = new Map<string, { seq: bigint; lsn: bigint }>();
   readonly #dead: { topic: string; firstLsn: bigint; lastLsn: bigint }[] = [];
 
-  constructor(producers: readonly ModelProducer[]) {
+  constructor(producers: readonly ModelProducer[], feed: ModelFeed | null) {
     this.#producers = producers;
+    this.#feed = feed;
   }
 
   /**
@@ -47,7 +54,8 @@ export class Oracle {
     const place = `${topic} ${cells['source']} ${cells['session']}`;
     const last = this.#last.get(place);
     if (last !== undefined && last.lsn >= lsn) throw new Error(`${place}: LSN ${lsn} after ${last.lsn}`);
-    if (last !== undefined && last.seq >= seq && !this.mayForget) {
+    // Datagrams come in any order.
+    if (last !== undefined && last.seq >= seq && !this.mayForget && cells['source'] !== FEED_SOURCE) {
       throw new Error(`${place}: seq ${seq} after ${last.seq}`);
     }
     this.#last.set(place, { seq, lsn });
@@ -59,7 +67,7 @@ export class Oracle {
     for (const letter of listDeadLetters(fileSystem, DIR)) {
       const body = fileSystem.readFile(`${DIR}/${DEAD_LETTER_DIRECTORY}/${letter.bodyFile}`);
       const model = modelTopics.find(({ topic }) => topic === letter.topic)!;
-      const rows = rowsOfBody(model, body);
+      const rows = rowsOfBody(model, body, letter.format);
       if (rows.length !== letter.rowCount) throw new Error(`a dead letter has ${rows.length} rows`);
       for (const cells of rows) dead.add(this.#check(letter.topic, cells));
     }
@@ -70,6 +78,18 @@ export class Oracle {
         if (model !== null && !this.#stored.has(key) && !dead.has(key)) throw new Error(`${key} is lost`);
       }
     }
+    this.#finishFeed(dead);
+  }
+
+  /** Every datagram's frame is there, or a row says that it never came. */
+  #finishFeed(dead: ReadonlySet<string>): void {
+    if (this.#feed === null) return;
+    const { source, session, frames } = this.#feed;
+    for (const [index, { model }] of frames.entries()) {
+      const key = keyOf(source, session, BigInt(index + 1));
+      const isThere = this.#stored.has(key) || dead.has(key) || this.#reported.has(index + 1);
+      if (model !== null && !isThere) throw new Error(`${key} is missing, and no gap says so`);
+    }
   }
 
   /** The row is what was sent. */
@@ -77,8 +97,7 @@ export class Oracle {
     const { source, session, seq } = cells as { source: string; session: string; seq: bigint };
     const key = keyOf(source, session, seq);
     if (topic === 'gaps') return this.#checkGap(key, cells);
-    const sent: SentFrame | undefined = this.#producers.find((producer) => producer.source === source)
-      ?.frames[Number(seq) - 1];
+    const sent: SentFrame | undefined = this.#framesOf(source)[Number(seq) - 1];
     if (sent === undefined) throw new Error(`${key} in ${topic} was never sent`);
     if (sent.model?.topic !== topic || sent.id !== cells['id'] || sent.text !== cells['text']) {
       throw new Error(`${key} in ${topic} is not what was sent`);
@@ -86,12 +105,25 @@ export class Oracle {
     return key;
   }
 
+  #framesOf(source: string): readonly SentFrame[] {
+    if (source === FEED_SOURCE) return this.#feed?.frames ?? [];
+    return this.#producers.find((producer) => producer.source === source)?.frames ?? [];
+  }
+
   /** Producers leave nothing out: a gap is what the recorder has lost, or refused and could not keep. */
   #checkGap(key: string, cells: Record<string, Cell>): string {
     const { source, first_seq, last_seq } = cells as { source: string; first_seq: bigint; last_seq: bigint };
-    const frames = this.#producers.find((producer) => producer.source === source)?.frames ?? [];
-    const missing = frames.slice(Number(first_seq) - 1, Number(last_seq));
-    if (this.mayForget || missing.every(({ model }) => model === null)) return `gap at ${key}`;
+    const numbers = `${first_seq} to ${last_seq}`;
+    if (source === FEED_SOURCE) {
+      const { state } = cells as { state: bigint };
+      for (let seq = first_seq; seq <= last_seq; seq++) {
+        if (state === 1n) this.#reported.add(Number(seq));
+      }
+      return `gap ${numbers} ${state} of ${key}`;
+    }
+    const missing = this.#framesOf(source).slice(Number(first_seq) - 1, Number(last_seq));
+    const isRefused = missing.every(({ model }) => model === null);
+    if (this.mayForget || (isRefused && this.mayForgetRefused)) return `gap at ${key}`;
     throw new Error(`${key}: a gap from ${first_seq} to ${last_seq}, and nothing is missing`);
   }
 }

@@ -5,16 +5,19 @@
 import { type Config, loadConfig } from '../../src/config.ts';
 import type { FileSystem } from '../../src/io/file-system.ts';
 import type { Logger } from '../../src/log.ts';
+import type { FeedSequencer } from '../../src/net/feed-sequencer.ts';
 import type { StreamShared } from '../../src/net/stream-connection.ts';
 import type { SinkClient } from '../../src/sink/clickhouse-client.ts';
 import { createFlusher, type Flusher } from '../../src/sink/flusher.ts';
 import type { FlusherConfig, FlusherEvent } from '../../src/sink/flusher-types.ts';
+import type { InsertFormat } from '../../src/sink/group-encoder.ts';
 import { Retention, type RetentionOptions } from '../../src/supervisor/guards/retention.ts';
 import type { IngestObserver } from '../../src/supervisor/ingest/ingest-observer.ts';
 import { type IngestPath, openIngestPath } from '../../src/supervisor/ingest/ingest-path.ts';
 import { WalClosedError, WalFullError, WalWriteError } from '../../src/wal/errors.ts';
 import type { BlockAppend, SyncPolicy } from '../../src/wal/settings.ts';
 import type { SeededRandom } from '../support/random.ts';
+import type { ModelFeed } from './model-feed.ts';
 import { type ModelProducer, sharedOf } from './model-producer.ts';
 import { extractorOf, modelTopics } from './topics.ts';
 
@@ -46,32 +49,51 @@ const observer: IngestObserver = {
 };
 const defaults = loadConfig({}, {});
 
+/** What differs from history to history. */
+export interface ModelSettings {
+  walSync: SyncPolicy;
+  segmentSizeBytes: number;
+  quarantineMaxBytes: number;
+  format: InsertFormat;
+}
+
+export const usualSettings: ModelSettings = {
+  walSync: 'group',
+  segmentSizeBytes: 8192,
+  quarantineMaxBytes: defaults.quarantineMaxBytes,
+  format: 'RowBinary',
+};
+
 export interface RunningRecorder {
   path: IngestPath;
   shared: StreamShared;
   retention: Retention;
+  /** Takes datagrams. */
+  sequencer: FeedSequencer | null;
 }
 
 /** Opens a recorder's ingest half; throws what openWal throws. `ended`: the process ends itself. */
 export async function openRecorder(
   disk: FileSystem,
-  walSync: SyncPolicy,
+  settings: ModelSettings,
   producers: readonly ModelProducer[],
   seams: Seams,
   ended: () => void,
+  feed: ModelFeed | null = null,
 ): Promise<RunningRecorder> {
   const config: Config = {
     ...defaults,
     walDir: DIR,
     recorderId: 'model',
-    walSync,
+    walSync: settings.walSync,
     walSyncIntervalMs: 20,
-    walSegmentBytes: 8192,
+    walSegmentBytes: settings.segmentSizeBytes,
+    quarantineMaxBytes: settings.quarantineMaxBytes,
     batchRows: 4,
   };
   const fileSystem = seams.fileSystem(disk, 'recorder');
   const parts = { fileSystem, topics: modelTopics, createExtract: extractorOf };
-  const path = await openIngestPath(config, [], observer, silent, parts);
+  const path = await openIngestPath(config, feed === null ? [] : [feed.source], observer, silent, parts);
   endOnClosedWal(path, ended);
   seams.path(path);
   const shared = sharedOf(path.streams, path.ingest);
@@ -95,7 +117,8 @@ export async function openRecorder(
       now: Date.now,
     }),
   );
-  return { path, shared, retention };
+  const sequencer = feed?.open(path.streams, path.ingest) ?? null;
+  return { path, shared, retention, sequencer };
 }
 
 /**
@@ -140,6 +163,7 @@ function endOnClosedWal({ wal }: IngestPath, ended: () => void): void {
 export function startFlusher(
   disk: FileSystem,
   connect: () => SinkClient,
+  format: InsertFormat,
   random: SeededRandom,
   seams: Seams,
   report: (event: FlusherEvent) => void,
@@ -148,7 +172,7 @@ export function startFlusher(
     walDir: DIR,
     clickhouse: { urls: ['http://model:8123'], user: '', password: '', timeoutMs: 1000 },
     database: 'hft',
-    format: 'RowBinary',
+    format,
     flushRows: random.int(2, 9),
     flushBytes: random.pick([600, 1 << 20]),
     flushIntervalMs: random.pick([0, 30]),

@@ -3,7 +3,7 @@
 import { expect, test } from 'bun:test';
 import { openHorizon } from '../../../src/wal/horizon.ts';
 import { ModelProducer } from '../../model/model-producer.ts';
-import { DIR, noSeams, openRecorder } from '../../model/process.ts';
+import { DIR, noSeams, openRecorder, usualSettings } from '../../model/process.ts';
 import { VirtualTime } from '../../model/virtual-time.ts';
 import { MemoryFileSystem } from '../../support/memory-file-system.ts';
 import { seededRandom } from '../../support/random.ts';
@@ -17,7 +17,7 @@ test('lesson 17: frames of a failed sync have no ack before they are durable els
   time.install();
   try {
     const recorder = await time.until('recorder', () =>
-      openRecorder(disk, 'group', [producer], noSeams, () => {}),
+      openRecorder(disk, usualSettings, [producer], noSeams, () => {}),
     );
     let failedSyncs = 0;
     const fails = (count: number) => {

@@ -1,6 +1,7 @@
-// Reads the bodies of inserts, from the column types alone: shares nothing with the encoder.
+// Reads the bodies of inserts, from the column types alone: shares nothing with the encoders.
 
 import type { TopicModel } from '../../src/schema/model.ts';
+import type { InsertFormat } from '../../src/sink/group-encoder.ts';
 import { tableColumns } from '../../src/sink/table-columns.ts';
 
 export type Cell = string | bigint;
@@ -34,11 +35,36 @@ function reader(body: Uint8Array) {
     if (type === 'UInt8') return byte;
     throw new Error(`the model does not read ${type}`);
   };
-  return { cellOf, atEnd: () => offset === body.length };
+  return { cellOf, length, text, atEnd: () => offset === body.length };
 }
 
-/** Rows of a RowBinary body of all columns of a topic's table, by column name. */
-export function rowsOfBody(model: TopicModel, body: Uint8Array): Record<string, Cell>[] {
+/** Rows of a body of all columns of a topic's table, by column name. */
+export function rowsOfBody(
+  model: TopicModel,
+  body: Uint8Array,
+  format: InsertFormat,
+): Record<string, Cell>[] {
+  return format === 'Native' ? nativeRows(model, body) : rowBinaryRows(model, body);
+}
+
+function nativeRows(model: TopicModel, body: Uint8Array): Record<string, Cell>[] {
+  const { cellOf, length, text, atEnd } = reader(body);
+  const columns = tableColumns(model);
+  if (length() !== columns.length) throw new Error('a block has other columns');
+  const rows: Record<string, Cell>[] = Array.from({ length: length() }, () => ({}));
+  for (const { name, type } of columns) {
+    const header = [text(), text()];
+    const plain = type.replace(/^LowCardinality\((.*)\)$/, '$1');
+    if (header[0] !== name || header[1] !== plain)
+      throw new Error(`column ${header} is not ${name} ${plain}`);
+    const read = cellOf(type);
+    for (const row of rows) row[name] = read();
+  }
+  if (!atEnd()) throw new Error('bytes behind the block');
+  return rows;
+}
+
+function rowBinaryRows(model: TopicModel, body: Uint8Array): Record<string, Cell>[] {
   const { cellOf, atEnd } = reader(body);
   const cells = tableColumns(model).map(({ name, type }) => [name, cellOf(type)] as const);
   const rows: Record<string, Cell>[] = [];
