@@ -69,6 +69,8 @@ export class FeedSequencer {
     this.#sink = sink;
     this.#maxFrameBytes = maxFrameBytes;
     streams.reserveSource(name);
+    // What an earlier process has found missing is reported also where its session goes on no more.
+    for (const id of streams.unreportedSessions(name)) this.#sessions.set(id, this.#openSession(id));
   }
 
   /** Takes a datagram that came on `line` at `nowMs`: one chunk of the sink. */
@@ -169,7 +171,8 @@ export class FeedSequencer {
   #openSession(id: string): Session {
     if (this.#sessions.size >= MAX_SESSIONS) this.#closeOldest();
     const stream = this.#streams.open(this.name, id, true);
-    const tracker = new GapTracker(stream.receivedSeq + 1, stream.holes);
+    const tracker = new GapTracker(stream.receivedSeq + 1, stream.holes, stream.unreported);
+    stream.openGaps = () => tracker.unreportedGaps();
     stream.isDatagram = true;
     // From here the tracker knows what is missing.
     stream.holes = [];
@@ -180,6 +183,8 @@ export class FeedSequencer {
     for (const [id, session] of this.#sessions) {
       this.#tickSession(session, 0, Number.NEGATIVE_INFINITY);
       this.#sessions.delete(id);
+      session.stream.openGaps = null;
+      session.stream.unreported = [];
       this.#streams.release(session.stream);
       if (this.#current === session) this.#current = null;
       return;

@@ -35,11 +35,21 @@ export class GapTracker {
 
   /**
    * `next`: first number expected; `holes`: numbers below it that are known to be missing and were
-   * reported.
+   * reported; `unreported`: those that were not, and are with the next tick.
    */
-  constructor(next: number, holes: readonly SequenceRange[] = []) {
+  constructor(next: number, holes: readonly SequenceRange[] = [], unreported: readonly SequenceRange[] = []) {
     this.next = next;
-    for (const hole of holes) this.#gaps.push({ ...hole, openedAtMs: 0, line: '', reported: true });
+    const place = { openedAtMs: Number.NEGATIVE_INFINITY, line: '' };
+    for (const hole of holes) this.#gaps.push({ ...hole, ...place, reported: true });
+    for (const hole of unreported) this.#gaps.push({ ...hole, ...place, reported: false });
+    this.#gaps.sort((a, b) => a.first - b.first);
+    this.#unreported = unreported.length;
+  }
+
+  /** Missing numbers that were not reported yet. */
+  unreportedGaps(): SequenceRange[] {
+    if (this.#unreported === 0) return [];
+    return this.#gaps.filter(({ reported }) => !reported).map(({ first, last }) => ({ first, last }));
   }
 
   /** Gaps that are open, reported or not. */

@@ -42,6 +42,10 @@ export interface Stream {
   capturedSeq: number;
   durableSeq: number;
   holes: SequenceRange[];
+  /** Missing numbers of datagrams that no gap's row names, as the last capture saw them. */
+  unreported: readonly SequenceRange[];
+  /** The same as it is now; null while nothing receives the stream. */
+  openGaps: (() => SequenceRange[]) | null;
   /** Connections and sequencers that send on it now */
   holders: number;
 }
@@ -54,6 +58,9 @@ export interface StreamPosition {
   lastSeq: number;
   /** Missing numbers below lastSeq, sorted and disjoint */
   holes?: SequenceRange[];
+  isDatagram?: boolean;
+  /** Missing numbers of datagrams that no gap's row names yet; none of them is in `holes`. */
+  unreported?: readonly SequenceRange[];
 }
 
 /** Positions up to which all frames had been appended when capture() was called. */
@@ -152,7 +159,10 @@ export class StreamTable {
    */
   capture(): StreamCapture {
     const positions = Array.from(this.#dirty, (stream) => ({ stream, seq: ackableSeq(stream) }));
-    for (const { stream, seq } of positions) stream.capturedSeq = seq;
+    for (const { stream, seq } of positions) {
+      stream.capturedSeq = seq;
+      if (stream.openGaps !== null) stream.unreported = stream.openGaps();
+    }
     this.#dirty.clear();
     return positions;
   }
@@ -170,12 +180,14 @@ export class StreamTable {
 
   /** Sets the positions that recovery found; streams made here can be resumed. */
   restore(positions: Iterable<StreamPosition>): void {
-    for (const { source, session, lastSeq, holes } of positions) {
+    for (const { source, session, lastSeq, holes, isDatagram = false, unreported = [] } of positions) {
       if (session.startsWith(PLAIN_SESSION_PREFIX)) continue;
       const stream = this.#byName.get(nameKey(source, session)) ?? this.#add(source, session, true);
       stream.receivedSeq = lastSeq;
       stream.holes = (holes ?? []).map((hole) => ({ ...hole }));
-      stream.capturedSeq = ackableSeq(stream);
+      stream.isDatagram = isDatagram;
+      stream.unreported = unreported;
+      stream.capturedSeq = isDatagram ? lastSeq : ackableSeq(stream);
       stream.durableSeq = stream.capturedSeq;
     }
     this.#forgetSome();
@@ -189,12 +201,19 @@ export class StreamTable {
   snapshot(at: 'capture' | 'now'): StreamPosition[] {
     const positions: StreamPosition[] = [];
     for (const stream of this.#byName.values()) {
+      const { source, session, openGaps } = stream;
       const lastSeq = at === 'now' ? ackableSeq(stream) : stream.capturedSeq;
-      if (stream.resumable && lastSeq > 0) {
-        positions.push({ source: stream.source, session: stream.session, lastSeq });
-      }
+      const unreported = at === 'now' && openGaps !== null ? openGaps() : stream.unreported;
+      if (!stream.resumable || lastSeq === 0) continue;
+      positions.push({ source, session, lastSeq, ...(unreported.length > 0 ? { unreported } : {}) });
     }
     return positions;
+  }
+
+  /** Sessions of a source with missing numbers that are still to be reported. */
+  unreportedSessions(source: string): string[] {
+    const streams = [...this.#byName.values()];
+    return streams.filter((of) => of.source === source && of.unreported.length > 0).map((of) => of.session);
   }
 
   #add(source: string, session: string, resumable: boolean): Stream {
@@ -212,6 +231,8 @@ export class StreamTable {
       capturedSeq: 0,
       durableSeq: 0,
       holes: [],
+      unreported: [],
+      openGaps: null,
       holders: 0,
     };
     this.#byId.set(stream.id, stream);

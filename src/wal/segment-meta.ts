@@ -22,6 +22,8 @@ export interface StreamPosition {
   source: Uint8Array;
   session: Uint8Array;
   lastSeq: bigint;
+  /** Numbers below it, both ends included, that are missing and that no row of the log names yet. */
+  unreported?: readonly (readonly [first: bigint, last: bigint])[];
 }
 
 /**
@@ -95,6 +97,7 @@ export function encodeSegmentMeta(meta: SegmentMeta): string {
       source: latin1(stream.source),
       session: latin1(stream.session),
       lastSeq: stream.lastSeq.toString(),
+      unreported: stream.unreported?.map((range) => range.map(String)),
     })),
     previousBaseLsn: meta.previousBaseLsn?.toString() ?? null,
     groupEndLsn: meta.groupEndLsn.toString(),
@@ -112,7 +115,7 @@ interface MetaJson {
   createdAt: string;
   host: string;
   topics: { topic: string; table: string; fingerprint: string; bfbs: string; rowsBefore: string }[];
-  streams: { source: string; session: string; lastSeq: string }[];
+  streams: { source: string; session: string; lastSeq: string; unreported?: [string, string][] }[];
   previousBaseLsn: string | null;
   groupEndLsn: string;
   syncedLsn: string;
@@ -140,6 +143,9 @@ export function decodeSegmentMeta(json: string): SegmentMeta {
         source: fromLatin1(stream.source),
         session: fromLatin1(stream.session),
         lastSeq: BigInt(stream.lastSeq),
+        ...(stream.unreported === undefined
+          ? {}
+          : { unreported: stream.unreported.map(([first, last]) => [BigInt(first), BigInt(last)] as const) }),
       })),
       previousBaseLsn: raw.previousBaseLsn === null ? null : BigInt(raw.previousBaseLsn),
       groupEndLsn: BigInt(raw.groupEndLsn),

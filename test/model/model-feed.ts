@@ -1,5 +1,5 @@
-// A UDP feed over two lines: datagrams are lost, late, doubled and out of order on each line for itself. Nobody
-// sends anything again. The recorder's side is the real sequencer; between them are no sockets.
+// A UDP feed over two lines: datagrams are lost, late, doubled and out of order on each line for itself.
+// Nobody sends anything again. The recorder's side is the real sequencer; between them are no sockets.
 
 import { FeedSequencer } from '../../src/net/feed-sequencer.ts';
 import type { FrameSink } from '../../src/net/frame-sink.ts';

@@ -12,7 +12,7 @@ import { modelTopics } from './topics.ts';
 export class Oracle {
   /** Rows may be lost, and sent again under another number: not under the policy `group`. */
   mayForget = false;
-  /** Gaps may be reported that only refused frames left: the disk has failed, and did not keep their numbers. */
+  /** Gaps may be reported that refused frames left: the disk has failed, and did not keep their numbers. */
   mayForgetRefused = false;
   readonly #producers: readonly ModelProducer[];
   readonly #feed: ModelFeed | null;

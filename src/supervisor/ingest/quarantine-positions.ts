@@ -2,6 +2,7 @@
 // Without them a session whose last frames were refused would seem to have a gap there after a restart.
 
 import { FramingFault } from '../../net/frame-sink.ts';
+import { removeRange, type SequenceRange } from '../../net/sequence-ranges.ts';
 import type { StreamPosition } from '../../net/session.ts';
 import type { QuarantineEntry } from './quarantine.ts';
 import type { RefusedRun } from './refused-runs.ts';
@@ -24,23 +25,25 @@ export function advanceOverRefused(
   entries: readonly QuarantineEntry[],
   runs: readonly RefusedRun[],
 ): StreamPosition[] {
-  const byName = new Map<string, StreamPosition>();
+  const byName = new Map<string, StreamPosition & { unreported: SequenceRange[] }>();
   const key = (source: string, session: string) => JSON.stringify([source, session]);
-  for (const position of positions) byName.set(key(position.source, position.session), { ...position });
-  for (const { source, session, seq, reason } of entries) {
-    if (source === '' || WITHOUT_NUMBER.has(reason)) continue;
-    const name = key(source, session);
-    const position = byName.get(name) ?? { source, session, lastSeq: 0 };
-    if (seq !== position.lastSeq + 1) continue;
-    position.lastSeq = seq;
-    byName.set(name, position);
+  for (const position of positions) {
+    const { source, session, unreported = [] } = position;
+    byName.set(key(source, session), { ...position, unreported: [...unreported] });
   }
-  for (const { source, session, first, last } of runs) {
+  const advance = ({ source, session, first, last }: RefusedRun): void => {
     const name = key(source, session);
-    const position = byName.get(name) ?? { source, session, lastSeq: 0 };
-    if (first > position.lastSeq + 1 || last <= position.lastSeq) continue;
+    const position = byName.get(name) ?? { source, session, lastSeq: 0, unreported: [] };
+    removeRange(position.unreported, first, last);
+    if (first > position.lastSeq + 1 || last <= position.lastSeq) return;
     position.lastSeq = last;
     byName.set(name, position);
+  };
+  for (const { source, session, seq, reason } of entries) {
+    if (source !== '' && !WITHOUT_NUMBER.has(reason)) advance({ source, session, first: seq, last: seq });
   }
-  return [...byName.values()];
+  for (const run of runs) advance(run);
+  return [...byName.values()].map(({ unreported, ...position }) =>
+    unreported.length > 0 ? { ...position, unreported } : position,
+  );
 }

@@ -58,6 +58,8 @@ export function recoverStreams(
   };
 }
 
-function toWalPosition({ source, session, lastSeq }: StreamPosition): WalStreamPosition {
-  return { source: Buffer.from(source), session: Buffer.from(session), lastSeq: BigInt(lastSeq) };
+function toWalPosition({ source, session, lastSeq, unreported = [] }: StreamPosition): WalStreamPosition {
+  const name = { source: Buffer.from(source), session: Buffer.from(session) };
+  const missing = unreported.map(({ first, last }) => [BigInt(first), BigInt(last)] as const);
+  return { ...name, lastSeq: BigInt(lastSeq), ...(missing.length > 0 ? { unreported: missing } : {}) };
 }

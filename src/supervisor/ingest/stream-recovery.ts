@@ -3,7 +3,7 @@
 // nothing missing before it but frames that were refused.
 
 import { type BlockView, openBlock } from '../../columns/block-codec.ts';
-import { addRange, removeRange } from '../../net/sequence-ranges.ts';
+import { addRange, removeRange, type SequenceRange } from '../../net/sequence-ranges.ts';
 import type { StreamPosition } from '../../net/session.ts';
 import { readTopicModel, type TopicModel } from '../../schema/model.ts';
 import type { RecordHeader } from '../../wal/format.ts';
@@ -15,6 +15,7 @@ const decoder = new TextDecoder();
 
 export class StreamRecovery {
   readonly #positions = new Map<string, StreamPosition>();
+  readonly #feeds = new Map<StreamPosition, FeedNumbers>();
   readonly #models = new Map<bigint, TopicModel>();
   readonly #datagramSources: ReadonlySet<string>;
 
@@ -25,22 +26,35 @@ export class StreamRecovery {
 
   /** Takes the positions of a segment header. */
   streams(positions: readonly WalStreamPosition[]): void {
-    for (const { source, session, lastSeq } of positions) this.#advance(source, session, Number(lastSeq));
+    for (const { source, session, lastSeq, unreported = [] } of positions) {
+      const feed = this.#feedOf(this.#advance(source, session, Number(lastSeq)));
+      for (const [first, last] of unreported) {
+        feed?.unreported.push({ first: Number(first), last: Number(last) });
+      }
+    }
   }
 
   /** Takes the rows of a block after that header; throws BlockFormatError. */
   block(header: RecordHeader, payload: Uint8Array, topic: WalTopic): void {
     const view = openBlock(this.#modelOf(topic), payload, header.rowCount);
-    if (topic.topic === GAPS_TOPIC) this.#gaps(view);
     const { streams, streamIndex, seqWords } = view;
     const highest = new Float64Array(streams.length);
+    const positions = streams.map(({ source, session }) => this.#advance(source, session, 0));
+    // Before anything moves them on: what a feed has is counted from where the header says.
+    const feeds = positions.map((position) => this.#feedOf(position));
+    if (topic.topic === GAPS_TOPIC) {
+      this.#gaps(view);
+      return;
+    }
     for (let row = 0; row < header.rowCount; row++) {
       const seq = seqWords[row * 2 + 1]! * TWO_32 + seqWords[row * 2]!;
       const index = streamIndex[row]!;
       if (seq > highest[index]!) highest[index] = seq;
+      feeds[index]?.seen.push(seq);
     }
-    for (const [index, { source, session }] of streams.entries())
-      this.#advance(source, session, highest[index]!);
+    for (const [index, position] of positions.entries()) {
+      if (highest[index]! > position.lastSeq) position.lastSeq = highest[index]!;
+    }
   }
 
   /**
@@ -58,14 +72,32 @@ export class StreamRecovery {
       const position = this.#advance(source, session, last);
       if (!this.#datagramSources.has(position.source)) continue;
       position.holes ??= [];
-      if (states[row] === GAP_STATE.missing) addRange(position.holes, first, last);
-      else removeRange(position.holes, first, last);
+      if (states[row] === GAP_STATE.missing) {
+        addRange(position.holes, first, last);
+        this.#feedOf(position)?.reported.push({ first, last });
+      } else removeRange(position.holes, first, last);
     }
   }
 
   /** What was found, for StreamTable.restore. */
   positions(): StreamPosition[] {
-    return [...this.#positions.values()];
+    return [...this.#positions.values()].map((position) => {
+      const feed = this.#feeds.get(position);
+      if (feed === undefined) return position;
+      const unreported = unreportedOf(feed, position.lastSeq);
+      return { ...position, isDatagram: true, ...(unreported.length > 0 ? { unreported } : {}) };
+    });
+  }
+
+  /** What is known of a datagram stream's numbers; null for another stream. */
+  #feedOf(position: StreamPosition): FeedNumbers | null {
+    if (!this.#datagramSources.has(position.source)) return null;
+    let feed = this.#feeds.get(position);
+    if (feed === undefined) {
+      feed = { baseSeq: position.lastSeq, unreported: [], seen: [], reported: [] };
+      this.#feeds.set(position, feed);
+    }
+    return feed;
   }
 
   #advance(sourceBytes: Uint8Array, sessionBytes: Uint8Array, seq: number): StreamPosition {
@@ -86,4 +118,29 @@ export class StreamRecovery {
     }
     return model;
   }
+}
+
+/** Numbers of a datagram stream: up to `baseSeq` as a segment header says, from there on as the rows say. */
+interface FeedNumbers {
+  baseSeq: number;
+  unreported: SequenceRange[];
+  seen: number[];
+  reported: SequenceRange[];
+}
+
+/** Numbers up to `lastSeq` that are missing and that no gap's row names: a crash came before it. */
+function unreportedOf(
+  { baseSeq, unreported, seen, reported }: FeedNumbers,
+  lastSeq: number,
+): SequenceRange[] {
+  const missing = [...unreported];
+  let next = baseSeq + 1;
+  for (const seq of Float64Array.from(seen).sort()) {
+    if (seq <= baseSeq) removeRange(missing, seq, seq);
+    if (seq > next) missing.push({ first: next, last: seq - 1 });
+    if (seq >= next) next = seq + 1;
+  }
+  if (next <= lastSeq) missing.push({ first: next, last: lastSeq });
+  for (const { first, last } of reported) removeRange(missing, first, last);
+  return missing;
 }

@@ -6,6 +6,7 @@ import { createExtractor } from '../../../src/schema/extractor.ts';
 import { topicByName } from '../../../src/schema/registry.ts';
 import { StreamRecovery } from '../../../src/supervisor/ingest/stream-recovery.ts';
 import type { RecordHeader } from '../../../src/wal/format.ts';
+import { seededRandom } from '../../support/random.ts';
 
 const STREAMS = ['s', 't'].map((session) => ({ source: Buffer.from('f'), session: Buffer.from(session) }));
 
@@ -66,12 +67,14 @@ test('numbers of a gap that came late before the restart are duplicates after it
       source: 'f',
       session: 's',
       lastSeq: 9,
+      isDatagram: true,
+      unreported: [{ first: 1, last: 3 }],
       holes: [
         { first: 4, last: 5 },
         { first: 8, last: 9 },
       ],
     },
-    { source: 'f', session: 't', lastSeq: 1, holes: [{ first: 1, last: 1 }] },
+    { source: 'f', session: 't', lastSeq: 1, isDatagram: true, holes: [{ first: 1, last: 1 }] },
   ]);
 });
 
@@ -79,4 +82,37 @@ test("a session's gap leaves no hole: its producer has said that the frames will
   const recovery = new StreamRecovery(new Set());
   block(recovery, 'gaps', [{ stream: 0, seq: 4, row: { first_seq: 4, last_seq: 9, state: 1 } }]);
   expect(recovery.positions()).toEqual([{ source: 'f', session: 's', lastSeq: 9 }]);
+});
+
+test('numbers of datagrams that are missing and in no gap are known after a restart', () => {
+  const random = seededRandom('unreported numbers');
+  const [name] = STREAMS as [(typeof STREAMS)[0]];
+  for (let round = 0; round < 50; round++) {
+    const recovery = new StreamRecovery(new Set(['f']));
+    const missing = new Set<number>();
+    const baseSeq = random.int(0, 20);
+    for (let seq = 1; seq <= baseSeq; seq++) if (random.int(0, 3) === 0) missing.add(seq);
+    const unreported = [...missing].map((seq) => [BigInt(seq), BigInt(seq)] as const);
+    recovery.streams([{ ...name, lastSeq: BigInt(baseSeq), unreported }]);
+    const lastSeq = baseSeq + random.int(1, 30);
+    for (let seq = baseSeq + 1; seq <= lastSeq; seq++) missing.add(seq);
+    for (const topic of ['latency_spans', 'gaps', 'fills']) {
+      const seqs = [...missing].filter(() => random.int(0, 2) === 0).slice(0, 16);
+      if (topic === 'gaps') seqs.length = Math.min(seqs.length, 1);
+      if (seqs.length === 0) continue;
+      const row = (seq: number) => (topic === 'gaps' ? { first_seq: seq, last_seq: seq, state: 1 } : {});
+      block(
+        recovery,
+        topic,
+        seqs.map((seq) => ({ stream: 0, seq, row: row(seq) })),
+      );
+      for (const seq of seqs) missing.delete(seq);
+    }
+    const [position] = recovery.positions();
+    const found = (position!.unreported ?? []).flatMap(({ first, last }) =>
+      Array.from({ length: last - first + 1 }, (_, index) => first + index),
+    );
+    const expected = [...missing].filter((seq) => seq <= position!.lastSeq);
+    expect(found.sort((a, b) => a - b)).toEqual(expected.sort((a, b) => a - b));
+  }
 });
