@@ -92,7 +92,7 @@ export async function openWal(options: WalOptions): Promise<Wal> {
     await wal.syncNow();
     if (state.stale !== null) fileSystem.unlink(`${dir}/${state.stale}`);
     // A power loss can bring back segments whose removal was under way: they go now.
-    await trimSegments(fileSystem, dir, readTrimmedLsn(fileSystem, dir), wal.durableLsn);
+    await trimSegments(fileSystem, dir, readTrimmedLsn(fileSystem, dir), wal.durableLsn, true);
     return wal;
   } catch (error) {
     await allocator?.close();

@@ -19,19 +19,22 @@ export function readTrimmedLsn(fileSystem: FileSystem, dir: string): bigint {
 }
 
 /**
- * Removes segments all of whose rows lie below `beforeLsn`, which is not past `durableLsn`: up to one that
- * recovery can begin at, and never the last two, of which a failed sync may void one. The new beginning is
- * durable before the first file goes. Returns the names of the removed files.
+ * Removes segments all of whose rows are durable and lie below `beforeLsn`: up to one that recovery can begin
+ * at, and never the last two, of which a failed sync may void one. The new beginning is durable before the
+ * first file goes. Returns the names of the removed files.
+ * @param isSynced rows below `durableLsn`, and the headers before them, have been synced
  */
 export async function trimSegments(
   fileSystem: FileSystem,
   dir: string,
   beforeLsn: bigint,
   durableLsn: bigint,
+  isSynced: boolean,
 ): Promise<string[]> {
   const segments = segmentsAmong(fileSystem.list(dir));
   const holds = Math.min(
-    segments.findLastIndex((segment) => segment.baseLsn <= beforeLsn),
+    // A header is durable with the first row behind it.
+    segments.findLastIndex(({ baseLsn }) => baseLsn <= beforeLsn && baseLsn < durableLsn),
     segments.length - 2,
   );
   const mayBegin = (baseLsn: bigint) => {
@@ -42,7 +45,7 @@ export async function trimSegments(
   const removed = segments.slice(0, Math.max(kept, 0));
   const first = segments[kept];
   if (removed.length === 0 || first === undefined) return [];
-  syncHeader(fileSystem, dir, first.baseLsn);
+  if (!isSynced) syncHeader(fileSystem, dir, first.baseLsn);
   const content = JSON.stringify({ keptFromLsn: first.baseLsn.toString() });
   replaceFile(fileSystem, dir, TRIM_FILE, new TextEncoder().encode(content));
   for (const segment of removed) fileSystem.unlink(`${dir}/${segment.name}`);
@@ -51,8 +54,9 @@ export async function trimSegments(
 }
 
 /**
- * Makes a segment's header durable: no row behind it may have been synced yet, or none ever, as the policy
- * says. Written over itself first: a failed sync may have left it in memory alone.
+ * Makes a segment's header durable, of which no sync has said so. Written over itself first: a failed sync
+ * may have left it in memory alone. Never beside the writer's own syncs: what one of the two is told of a
+ * failure the other is not.
  */
 function syncHeader(fileSystem: FileSystem, dir: string, baseLsn: bigint): void {
   const header = headerOf(fileSystem, dir, baseLsn)?.header;

@@ -197,8 +197,9 @@ export class Wal {
    * has made sure that nobody needs them. Returns the names of the removed files.
    */
   trim(beforeLsn: bigint): Promise<string[]> {
-    const limit = beforeLsn < this.#durable.lsn ? beforeLsn : this.#durable.lsn;
-    return trimSegments(this.#settings.fileSystem, this.#settings.dir, limit, this.#durable.lsn);
+    const { fileSystem, dir, syncPolicy } = this.#settings;
+    const isSynced = syncPolicy !== 'none' && !this.#segments.isTainted;
+    return trimSegments(fileSystem, dir, beforeLsn, isSynced ? this.#syncedLsn : this.#durable.lsn, isSynced);
   }
 
   /** Syncs what was appended, ends the segment, releases the lock. Idempotent. */

@@ -284,6 +284,10 @@ test('where a trimmed log begins is durable before the rest goes, whatever the s
       const wal = await open(fileSystem, { syncPolicy, syncIntervalMs: 1e6 });
       while (segmentsAmong(fileSystem.list(DIR)).length < 4) appendRandom(wal, random);
       await wal.sync();
+      if (syncPolicy === 'interval') {
+        expect(await wal.trim(wal.nextLsn)).toEqual([]);
+        await wal.syncNow();
+      }
       const removed = await wal.trim(wal.nextLsn);
       expect(removed.length).toBe(2);
       const after = fileSystem.afterPowerLoss(random);
@@ -335,6 +339,25 @@ test('void rows are not missing, also where the segment that held them is gone',
   await (await open(fileSystem)).close();
   fileSystem.unlink(`${DIR}/${segmentName(0n)}`);
   expect(readAll(fileSystem, { fromLsn: nextLsn })).toEqual({ blocks: rescued, damages: [] });
+});
+
+test('trim syncs no segment that the writer has still to sync', async () => {
+  const fileSystem = new MemoryFileSystem();
+  const wal = await open(fileSystem);
+  while (segmentsAmong(fileSystem.list(DIR)).length < 3) appendRandom(wal, random);
+  const rows = readAll(fileSystem, { durableLsn: wal.nextLsn }).blocks;
+  let syncs = 0;
+  fileSystem.fault = (operation, path) => {
+    if (operation === 'sync' && path.endsWith('.wal')) syncs++;
+    return null;
+  };
+  await wal.trim(wal.nextLsn);
+  expect(syncs).toBe(0);
+  await wal.sync();
+  expect(readAll(fileSystem.afterPowerLoss(random), { durableLsn: wal.nextLsn }).blocks).toEqual(rows);
+  await wal.trim(wal.nextLsn);
+  expect(segmentsAmong(fileSystem.list(DIR)).length).toBe(2);
+  await wal.close();
 });
 
 test('a segment takes the place of an empty one only when its header is durable', async () => {
