@@ -199,4 +199,4 @@ test('what was acknowledged survives every history, whole and once', async () =>
       throw new Error(`history with seed ${seed} failed`, { cause: error });
     }
   }
-});
+}, 60_000);
