@@ -175,7 +175,11 @@ test('a group larger than segments: trim goes on, and the streams stand where th
   await wal.close();
   const again = fileSystem.afterKill();
   let recovered = 0n;
-  const next = await open(again, { onRecoveredStreams: ([found]) => void (recovered = found!.lastSeq) });
+  const next = await open(again, {
+    onRecoveredStreams: ([found]) => {
+      recovered = found!.lastSeq;
+    },
+  });
   expect(recovered).toBe(ended);
   expect(next.nextLsn).toBe(durable);
   await next.close();
