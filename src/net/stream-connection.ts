@@ -79,6 +79,11 @@ export class StreamConnection implements FrameHandler {
     this.#output = new WriteQueue(socket);
   }
 
+  /** It has brought a frame, or opened a session. */
+  get hasStream(): boolean {
+    return this.#stream !== null;
+  }
+
   /** Reads what came. */
   chunk(bytes: Uint8Array): void {
     if (this.#done) return;
@@ -253,10 +258,7 @@ export class StreamConnection implements FrameHandler {
     return stream.durableSeq >= ackableSeq(stream);
   }
 
-  /**
-   * A plain connection's cut frame is lost: it is reported. A session's will be sent again: it is only
-   * noted.
-   */
+  /** A plain connection's cut frame is lost: it is reported. A session's will be sent again: it is noted. */
   #reportTruncated(): void {
     const partialBytes = this.#reader.partialBytes;
     if (partialBytes === 0 || this.#done) return;

@@ -16,6 +16,8 @@
 // - An Ack says what is durable, never more (ackableSeq). Acks are cumulative: one is enough where several
 //   are due.
 // - With a list of users, a connection of anybody else is closed before a byte of it is looked at.
+// - Where there are too many connections, those that never brought a frame give way, the oldest first: who
+//   only holds connections keeps nobody out.
 // - A session has one connection: a second one takes it over, the first is told so and closed.
 // - pause() stops reading from all connections; the kernel's buffers then hold back the producers. A
 //   connection whose chunk the sink wants no more of is held alone, until release().
@@ -161,7 +163,7 @@ class Connections {
       connection.goodbye('this user may not send');
       return connection;
     }
-    if (this.#open.size >= this.#maxConnections) {
+    if (this.#open.size >= this.#maxConnections && !this.#makeRoom()) {
       this.stats.refused++;
       connection.goodbye(RetryableGoodbye.tooManyConnections);
       return connection;
@@ -170,6 +172,18 @@ class Connections {
     this.stats.connections = this.#open.size;
     if (this.#isPaused) socket.pause();
     return connection;
+  }
+
+  /** Closes the oldest connection that has never brought a frame; false where there is none. */
+  #makeRoom(): boolean {
+    for (const connection of this.#open) {
+      if (connection.hasStream) continue;
+      this.stats.refused++;
+      this.#open.delete(connection);
+      connection.goodbye(RetryableGoodbye.tooManyConnections);
+      return true;
+    }
+    return false;
   }
 
   /** Who connected and may not, as text; null where it may. Whom the kernel does not name may not. */

@@ -401,12 +401,28 @@ describe('the listener', () => {
   test('takes only so many connections', async () => {
     listener.close();
     await start({ maxConnections: 2 });
-    await Client.connect();
-    await Client.connect();
+    for (let i = 0; i < 2; i++) (await Client.connect()).write(prefixed(testFrame(1)));
+    await until(() => sink.frames.length === 2, 'both are used');
     const third = await Client.connect();
     expect(await third.next('goodbye')).toEqual({ kind: 'goodbye', reason: 'too many connections' });
     await until(() => third.isClosed, 'closed');
     expect(listener.stats).toMatchObject({ connections: 2, refused: 1 });
+  });
+
+  test('connections that only stay open give way to one that sends', async () => {
+    listener.close();
+    await start({ maxConnections: 3 });
+    const used = await Client.connect();
+    used.write(prefixed(testFrame(1)));
+    await until(() => sink.frames.length === 1, 'used');
+    const idle = [await Client.connect(), await Client.connect()];
+    const late = await Client.connect();
+    late.write(prefixed(testFrame(2)));
+    await until(() => sink.frames.length === 2, 'the late one is read');
+    expect(await idle[0]!.next('goodbye')).toEqual({ kind: 'goodbye', reason: 'too many connections' });
+    await until(() => idle[0]!.isClosed, 'the oldest idle one is closed');
+    expect([used.isClosed, idle[1]!.isClosed, late.isClosed]).toEqual([false, false, false]);
+    expect(listener.stats).toMatchObject({ connections: 3, refused: 1 });
   });
 
   test('drain reads what was written, removes the socket, keeps connections for the last Ack', async () => {
