@@ -53,6 +53,7 @@ export interface StreamShared {
   readonly hold: (connection: StreamConnection) => void;
 }
 
+const TWO_32 = 0x1_0000_0000;
 /** How long a peer may take to read a Goodbye before its connection is cut. */
 const GOODBYE_GRACE_MS = 1000;
 
@@ -113,7 +114,8 @@ export class StreamConnection implements FrameHandler {
       return;
     }
     this.#shared.stats.frames++;
-    this.#shared.sink.frame(stream.id, seq >>> 0, Math.floor(seq / 0x1_0000_0000), bytes, view, start, end);
+    const seqHigh = seq < TWO_32 ? 0 : Math.floor(seq / TWO_32);
+    this.#shared.sink.frame(stream.id, seq >>> 0, seqHigh, bytes, view, start, end);
   }
 
   /** FrameHandler: bytes that are no frame. Those of known extent take a sequence number. */

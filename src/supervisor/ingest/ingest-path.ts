@@ -146,8 +146,8 @@ export class IngestPath {
       batchRows: config.batchRows,
       createExtract,
       append: (block) => {
-        // #seal ends the group: after a crash all topics' rows of a round are there, or none.
-        const lsn = wal.append({ ...block, endsGroup: false });
+        // A round ends with its group: after a crash the rows of all its topics are there, or none.
+        const lsn = wal.append(block);
         this.#appendedBytes += block.payloadSizeBytes;
         const { topicIndex, rowCount: rows, firstIngestTs: oldestNs } = block;
         this.#tally.add({ topicIndex, rows, oldestNs });

@@ -38,7 +38,7 @@ export interface IngestOptions {
   topics: readonly TopicModel[];
   createExtract(model: TopicModel): Extract;
   batchRows: number;
-  /** Writes a block; throws WalFullError while there is no room. */
+  /** Writes a block, which says whether it ends a group; throws WalFullError while there is no room. */
   append(block: BlockAppend): void;
   streamName(streamId: number): StreamName;
   /**
@@ -216,24 +216,29 @@ export class Ingest implements FrameSink {
 
   /** Moves every row into the WAL; false when the WAL has no room for now. */
   seal(): boolean {
+    const withRows = this.topics.filter(({ batch, waiting }) => batch.rowCount > 0 || waiting.length > 0);
     let allSealed = true;
-    for (const topic of this.topics) {
-      if (topic.batch.rowCount > 0 || topic.waiting.length > 0)
-        allSealed = this.#sealTopic(topic) && allSealed;
+    for (const topic of withRows) {
+      // The last block of the round ends the group, where all before it are there: no second write for it.
+      const endsGroup: boolean = allSealed && topic === withRows.at(-1);
+      allSealed = this.#sealTopic(topic, endsGroup) && allSealed;
     }
     return allSealed;
   }
 
-  /** Appends what waits and the open batch; false when they wait for room. */
-  #sealTopic(topic: TopicIngest): boolean {
+  /** Appends what waits and the open batch, which may end the group; false when they wait for room. */
+  #sealTopic(topic: TopicIngest, endsGroup = false): boolean {
     while (topic.waiting.length > 0) {
       const oldest = topic.waiting[0]!;
-      if (!this.#append(topic, oldest)) break;
+      if (!this.#append(topic, oldest, false)) break;
       topic.waiting.shift();
       this.#waitingBytes -= allocatedBytes(oldest);
       this.#waitingRows -= oldest.rowCount;
     }
-    if (topic.waiting.length === 0 && (topic.batch.rowCount === 0 || this.#append(topic, topic.batch))) {
+    if (
+      topic.waiting.length === 0 &&
+      (topic.batch.rowCount === 0 || this.#append(topic, topic.batch, endsGroup))
+    ) {
       emptyBatch(topic, this.#options.batchRows);
       return true;
     }
@@ -247,9 +252,9 @@ export class Ingest implements FrameSink {
     return false;
   }
 
-  #append(topic: TopicIngest, batch: Batch): boolean {
+  #append(topic: TopicIngest, batch: Batch, endsGroup: boolean): boolean {
     try {
-      this.#options.append(blockOf(topic, batch, this.#options.streamName));
+      this.#options.append({ ...blockOf(topic, batch, this.#options.streamName), endsGroup });
     } catch (error) {
       if (error instanceof WalFullError || error instanceof WalWriteError) return false;
       throw error;
