@@ -84,7 +84,7 @@ export async function* flushSuite(...[options, wanted]: Parameters<BenchSuite>):
   const servers = SERVERS.filter((server) => formatsOf(server).length > 0);
   if (servers.length === 0) return;
   using home = temporaryHome();
-  const backlog = await makeBacklog(home.path, options.quick ? 300_000 : 2_000_000);
+  const backlog = await makeBacklog(home.path, options.quick ? 200_000 : 2_000_000);
   for (const name of servers) {
     const server = await startServer(name);
     if (server === null) continue;

@@ -5,11 +5,13 @@
 //   growth/symbols/<n>           rows/s of ticks with n distinct symbols, 1 to 1,000,000
 //   growth/levels/<n>            MB/s of whole books with n levels on both sides
 //   growth/frame-bytes/<n>       MB/s of frames of n bytes, 60 to 65,536
+//   growth/recorders/<n>         see growth-recorders.ts
 //   growth/backlog/<n>GB/…       see growth-backlog.ts
 
 import { join } from 'node:path';
 import type { RecorderProcess } from '../test/support/recorder-process.ts';
 import { growthBacklog } from './growth-backlog.ts';
+import { growthRecorders } from './growth-recorders.ts';
 import type { BenchOptions, BenchResult, BenchSuite } from './suite.ts';
 import { booksOfLevels, framesOfSize, ticksOfSymbols } from './support/grown-inputs.ts';
 import { type FrameFile, inputFile, writeFrameFile } from './support/inputs.ts';
@@ -119,5 +121,6 @@ async function* measureDimension(
 
 export async function* growthSuite(...[options, wanted]: Parameters<BenchSuite>): ReturnType<BenchSuite> {
   for (const dimension of DIMENSIONS) yield* measureDimension(dimension, wanted, options);
+  yield* growthRecorders(options, wanted);
   yield* growthBacklog(options, wanted);
 }

@@ -48,7 +48,7 @@ export async function* replaySuite(...[options, wanted]: Parameters<BenchSuite>)
   const formats = FORMATS.filter((format) => wanted(nameOf(format)));
   if (formats.length === 0) return;
   using home = temporaryHome();
-  const backlog = await makeBacklog(home.path, options.quick ? 300_000 : 2_000_000);
+  const backlog = await makeBacklog(home.path, options.quick ? 200_000 : 2_000_000);
   const server = (await startServer('embedded'))!;
   const scene = openScene(home.path, backlog, server);
   try {
