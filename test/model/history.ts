@@ -29,7 +29,7 @@ const MAX_STEPS = 30;
 /** Virtual time within which everything is well again. */
 const HEALING_MS = 30_000;
 
-type DiskState = 'well' | 'full' | 'sync fails' | 'failing';
+type DiskState = 'well' | 'full' | 'sync fails' | 'read fails' | 'failing';
 
 export interface HistoryOptions {
   seams?: Seams;
@@ -175,7 +175,7 @@ export class History {
   }
 
   #changeDisk(): void {
-    this.#diskState = this.#random.pick(['well', 'well', 'full', 'sync fails', 'failing']);
+    this.#diskState = this.#random.pick(['well', 'well', 'full', 'sync fails', 'read fails', 'failing']);
     this.#trace(`disk: ${this.#diskState}`);
   }
 
@@ -366,7 +366,10 @@ export class History {
         return path.endsWith('.wal') ? null : 'ENOSPC';
       case 'sync fails':
         return operation === 'sync' && this.#random.int(0, 2) === 0 ? 'EIO' : null;
+      case 'read fails':
+        return operation === 'read' && this.#random.int(0, 15) === 0 ? 'EIO' : null;
       case 'failing':
+        if (operation === 'read' && this.#random.int(0, 3) > 0) return null;
         return this.#random.int(0, 9) === 0 ? 'EIO' : null;
     }
   }
@@ -380,7 +383,9 @@ export class History {
     while (!(await this.#isAllAcked())) {
       this.#check();
       if (this.#time.nowMs > deadlineMs) throw new Error(`not acknowledged: ${show(this.#producers)}`);
+      // Beyond the time after which a gap is reported.
       await this.#time.advance(50);
+      await this.#time.until(this.#owner, () => this.#recorder!.path.flush(HEALING_MS));
     }
     const { sequencer } = this.#recorder!;
     if (sequencer !== null) {

@@ -20,6 +20,7 @@ interface Inode {
 
 export type Operation =
   | 'open'
+  | 'read'
   | 'write'
   | 'sync'
   | 'truncate'
@@ -70,6 +71,7 @@ class MemoryFile implements FileHandle {
 
   read(target: Uint8Array, offset: number): number {
     this.#check();
+    this.#fileSystem.attempt('read', this.#name());
     const part = this.#inode.data.subarray(offset, Math.max(offset, this.#inode.sizeBytes));
     target.set(part.subarray(0, target.length));
     return Math.min(target.length, part.length);
@@ -173,7 +175,7 @@ class MemoryFile implements FileHandle {
 export class MemoryFileSystem implements FileSystem {
   /** Handles that are open: a test sees leaks here. */
   openFiles = 0;
-  /** Called before each operation that changes something; may return an error code to fail with. */
+  /** Called before each read and each operation that changes something; may return an error code. */
   fault: (operation: Operation, path: string) => string | null = () => null;
   /** How many bytes of a failing write are written all the same. */
   shortWrite: (sizeBytes: number) => number = () => 0;
@@ -225,7 +227,9 @@ export class MemoryFileSystem implements FileSystem {
   }
 
   readFile(path: string): Uint8Array {
-    return content(this.#existing(path));
+    const inode = this.#existing(path);
+    this.attempt('read', path);
+    return content(inode);
   }
 
   rename(from: string, to: string): void {

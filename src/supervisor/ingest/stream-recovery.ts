@@ -3,7 +3,13 @@
 // nothing missing before it but frames that were refused.
 
 import { type BlockView, openBlock } from '../../columns/block-codec.ts';
-import { addRange, removeRange, type SequenceRange } from '../../net/sequence-ranges.ts';
+import {
+  addRange,
+  indexOfSequence,
+  removeRange,
+  removeSequenceAt,
+  type SequenceRange,
+} from '../../net/sequence-ranges.ts';
 import type { StreamPosition } from '../../net/session.ts';
 import { readTopicModel, type TopicModel } from '../../schema/model.ts';
 import type { RecordHeader } from '../../wal/format.ts';
@@ -85,6 +91,11 @@ export class StreamRecovery {
       const feed = this.#feeds.get(position);
       if (feed === undefined) return position;
       const unreported = unreportedOf(feed, position.lastSeq);
+      // Some may have come late, and the row that says so may not have been written.
+      for (const seq of position.holes === undefined ? [] : feed.seen) {
+        const index = indexOfSequence(position.holes ?? [], seq);
+        if (index >= 0) removeSequenceAt(position.holes ?? [], index, seq);
+      }
       return { ...position, isDatagram: true, ...(unreported.length > 0 ? { unreported } : {}) };
     });
   }

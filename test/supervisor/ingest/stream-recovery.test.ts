@@ -78,6 +78,17 @@ test('numbers of a gap that came late before the restart are duplicates after it
   ]);
 });
 
+test('a number that came late is a duplicate after the restart, also where no row says that it did', () => {
+  const recovery = new StreamRecovery(new Set(['f']));
+  block(recovery, 'gaps', [{ stream: 0, seq: 1, row: { first_seq: 1, last_seq: 3, state: 1 } }]);
+  block(recovery, 'latency_spans', [{ stream: 0, seq: 2, row: { latency_ns: 1 } }]);
+  const holes = [
+    { first: 1, last: 1 },
+    { first: 3, last: 3 },
+  ];
+  expect(recovery.positions()).toMatchObject([{ lastSeq: 3, holes }]);
+});
+
 test("a session's gap leaves no hole: its producer has said that the frames will not come", () => {
   const recovery = new StreamRecovery(new Set());
   block(recovery, 'gaps', [{ stream: 0, seq: 4, row: { first_seq: 4, last_seq: 9, state: 1 } }]);
