@@ -383,14 +383,14 @@ export class History {
     while (!(await this.#isAllAcked())) {
       this.#check();
       if (this.#time.nowMs > deadlineMs) throw new Error(`not acknowledged: ${show(this.#producers)}`);
-      // Beyond the time after which a gap is reported.
       await this.#time.advance(50);
-      await this.#time.until(this.#owner, () => this.#recorder!.path.flush(HEALING_MS));
     }
     const { sequencer } = this.#recorder!;
     if (sequencer !== null) {
       await this.#time.run(this.#owner, () => this.#guarded(() => this.#feed!.finish(sequencer)));
+      // Beyond the time after which a gap is reported.
       await this.#time.advance(50);
+      await this.#time.until(this.#owner, () => this.#recorder!.path.flush(HEALING_MS));
     }
     if (this.#flusher === null || this.#flusherFailed) await this.#restartFlusher();
     // What runs at the server comes to its end before nothing is left to do.
