@@ -147,12 +147,17 @@ function heldBackText({ paused, held = 0 }: TopStatus): string {
   return held === 0 ? '' : `  ${held} CONNECTIONS HELD BACK`;
 }
 
-function clickhouseText({ clickhouseUrl, flusher, disk }: TopStatus, source: TopSample['source']): string {
+function clickhouseText(
+  { clickhouseUrl, flusher, disk, health }: TopStatus,
+  source: TopSample['source'],
+): string {
   if (clickhouseUrl === undefined) return 'off, or delivered by `recorder load`';
   if (source === 'file') return `${printable(clickhouseUrl)}  state unknown (no HTTP)`;
   const troubled =
     flusher?.topics.filter(({ state }) => ['retrying', 'blocked', 'failed'].includes(state)) ?? [];
-  const state = troubled.length === 0 ? 'takes rows' : `${troubled.length} topics ${troubled[0]!.state}`;
+  const isUnreachable = health?.conditions.some(({ tag }) => tag === 'clickhouse_unreachable') === true;
+  const working = isUnreachable ? 'DOES NOT TAKE ROWS' : 'takes rows';
+  const state = troubled.length === 0 ? working : `${troubled.length} topics ${troubled[0]!.state}`;
   const error = troubled.find(({ lastError }) => lastError !== null)?.lastError ?? '';
   const dead = (disk?.deadLetters ?? 0) > 0 ? `  dead letters ${disk!.deadLetters}` : '';
   return `${printable(clickhouseUrl)}  ${state}${dead}${error === '' ? '' : `  ${printable(error)}`}`;

@@ -60,7 +60,9 @@ export interface SlowResult {
 /** Resident memory beyond HFT_MEMORY_MAX_BYTES; docs/OPERATIONS.md says what it is made of. */
 export const MEMORY_CONSTANT_MIB = 640;
 const MEMORY_BOUND_MIB = 64;
-const WAL_MIB_PER_SECOND = 6;
+/** So small that the WAL is full before the server is back, on a slow machine too. */
+const WAL_MIB_PER_SECOND = 2;
+const LEAST_WAL_MIB = 48;
 const SLOW_SHARE = 0.1;
 const DRAIN_MS = 900_000;
 const DATAGRAMS_PER_SECOND = 3000;
@@ -170,8 +172,8 @@ function startSlowRecorder({ home, seconds, database }: SlowOptions, clickhouseU
       HFT_CLICKHOUSE_DATABASE: database,
       HFT_CLICKHOUSE_TIMEOUT_MS: '10000',
       HFT_MEMORY_MAX_BYTES: `${MEMORY_BOUND_MIB}MiB`,
-      HFT_WAL_SEGMENT_BYTES: '16MiB',
-      HFT_WAL_MAX_BYTES: `${Math.round(seconds * WAL_MIB_PER_SECOND)}MiB`,
+      HFT_WAL_SEGMENT_BYTES: '4MiB',
+      HFT_WAL_MAX_BYTES: `${Math.max(LEAST_WAL_MIB, Math.round(seconds * WAL_MIB_PER_SECOND))}MiB`,
       HFT_DRAIN_TIMEOUT_MS: String(DRAIN_MS),
     },
   });

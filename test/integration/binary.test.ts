@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { version } from '../../package.json' with { type: 'json' };
+import { hasChromium, openPage, startBrowser } from '../support/browser.ts';
 import { startTestServer, type TestServer } from '../support/embedded.ts';
 import {
   type CommandResult,
@@ -28,6 +29,21 @@ let environment: Record<string, string> = {};
 /** Runs a command of the binary in the empty folder. */
 function runBinary<Json = Record<string, unknown>>(...args: string[]): Promise<CommandResult<Json>> {
   return run<Json>(args, { command: [binary], cwd: empty, env: environment });
+}
+
+/** The page of the binary, whole, in a browser: scripts, styles, plots and rows are inside it. */
+async function expectPage(url: string): Promise<void> {
+  const browser = await startBrowser();
+  try {
+    const { page, problems } = await openPage(browser, url);
+    await page.waitForSelector('#verdict[data-state=healthy]', { timeout: 30_000 });
+    await page.waitForSelector('#charts canvas', { timeout: 30_000 });
+    await page.locator('#tap-title').scrollIntoViewIfNeeded();
+    await page.waitForSelector('#tap tbody tr', { timeout: 30_000 });
+    expect(problems).toEqual([]);
+  } finally {
+    await browser.close();
+  }
 }
 
 beforeAll(async () => {
@@ -89,11 +105,12 @@ describe('the compiled binary', () => {
     expect(examined).toMatchObject({ code: 0, json: { errors: 0 } });
     const metrics = await (await fetch(`${http}/metrics`)).text();
     expect(metrics).toContain('recorder_durable_rows_total');
-    const page = await fetch(`${http}/`);
-    expect([page.status, page.headers.get('content-type')]).toEqual([
+    const answer = await fetch(`${http}/`);
+    expect([answer.status, answer.headers.get('content-type')]).toEqual([
       200,
       expect.stringContaining('text/html'),
     ]);
+    if (hasChromium()) await expectPage(http);
 
     const end = await recorder.end('SIGTERM');
     expect(end.code).toBe(0);

@@ -1,10 +1,15 @@
 // The page while ClickHouse dies and comes back, and the page behind a token.
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import type { Browser } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { hasChromium, openPage, startBrowser } from '../support/browser.ts';
 import { startTestServer } from '../support/embedded.ts';
-import { type RecorderProcess, startRecorderProcess, temporaryHome } from '../support/recorder-process.ts';
+import {
+  type RecorderProcess,
+  run,
+  startRecorderProcess,
+  temporaryHome,
+} from '../support/recorder-process.ts';
 import { startCommand } from '../support/running-command.ts';
 
 const TIMEOUT_MS = 120_000;
@@ -12,6 +17,21 @@ const WAIT = { timeout: 60_000 };
 const homes = [temporaryHome(), temporaryHome()] as const;
 const running: RecorderProcess[] = [];
 let browser: Browser;
+
+/** PICTURES=<folder>: what the page looks like, for people. */
+async function picture(page: Page, name: string): Promise<void> {
+  const folder = process.env['PICTURES'];
+  if (folder !== undefined) await page.screenshot({ path: `${folder}/${name}.png`, fullPage: true });
+}
+
+/** How long the page took to show a change; a figure, not an expectation. */
+function say(change: string, sinceMs: number): void {
+  process.stderr.write(
+    `page: ClickHouse ${change}, shown after ${Math.round(performance.now() - sinceMs)} ms\n`,
+  );
+}
+
+const top = async ({ walDir }: RecorderProcess) => (await run(['top', '--once', '--wal-dir', walDir])).output;
 
 const urlOf = (log: string) => /metrics and health on (\S+)/.exec(log)![1]!;
 
@@ -38,15 +58,24 @@ describe.skipIf(!hasChromium())('the page', () => {
         const { page, problems, close } = await openPage(browser, urlOf(recorder.log()));
         await page.waitForSelector('#verdict[data-state=healthy]', WAIT);
         await page.waitForSelector('#stage-clickhouse[data-state=healthy]', WAIT);
+        await picture(page, 'feed');
         await server.stop();
+        const downMs = performance.now();
         await page.waitForSelector('#verdict[data-state=degraded]', WAIT);
         await page.waitForSelector('#stage-clickhouse[data-state=degraded]', WAIT);
+        say('down', downMs);
+        await picture(page, 'down');
+        expect(await top(recorder)).toMatch(/degraded since .*clickhouse_unreachable: /s);
         const said = (await page.locator('#conditions').textContent()) ?? '';
         expect(said).toContain('clickhouse_unreachable');
         expect(said).toContain(`curl -sS ${server.url}/ping`);
         expect(await page.locator('#back').isHidden()).toBe(true);
         const again = await startTestServer({ path: server.path, port: server.port });
+        const upMs = performance.now();
         await page.waitForSelector('#verdict[data-state=healthy]', WAIT);
+        say('back', upMs);
+        await picture(page, 'back');
+        expect(await top(recorder)).toMatch(/healthy since/);
         expect(await page.locator('#events').textContent()).toContain('clickhouse_unreachable is over');
         expect(problems).toEqual([]);
         await close();

@@ -92,8 +92,8 @@ export class DiskMonitor {
   /** Why the level is what it is, in numbers. */
   describe({ freeBytes, walBytes }: DiskState): string {
     const { walMaxBytes } = this.#thresholds;
-    const bound = walMaxBytes === 0 ? '' : ` of at most ${megabytes(walMaxBytes)}`;
-    return `${megabytes(freeBytes)} free, the WAL has ${megabytes(walBytes)}${bound}`;
+    const bound = walMaxBytes === 0 ? '' : ` of at most ${sizeText(walMaxBytes)}`;
+    return `${sizeText(freeBytes)} free, the WAL has ${sizeText(walBytes)}${bound}`;
   }
 
   #levelOf(state: DiskState, freeFactor: number, walFactor: number): DiskLevel {
@@ -110,6 +110,6 @@ export class DiskMonitor {
 
 const rank = (level: DiskLevel): number => DISK_LEVELS.indexOf(level);
 
-function megabytes(bytes: number): string {
-  return `${Math.round(bytes / 2 ** 20).toLocaleString('en-US')} MiB`;
+function sizeText(bytes: number): string {
+  return bytes >= 10 * GIB ? `${(bytes / GIB).toFixed(1)} GiB` : `${Math.round(bytes / 2 ** 20)} MiB`;
 }
