@@ -265,23 +265,15 @@ export class StreamConnection implements FrameHandler {
     const partialBytes = this.#reader.partialBytes;
     if (partialBytes === 0 || this.#done) return;
     if (this.#hasSession) {
-      this.#shared.notice(
-        `a connection ended ${partialBytes} bytes into frame ${this.#nextSeq} of its session`,
-      );
+      const where = `${partialBytes} bytes into frame ${this.#nextSeq} of its session`;
+      this.#shared.notice(`a connection ended ${where}`);
       return;
     }
     const stream = this.#stream ?? this.#openPlain();
     const partial = this.#reader.partial();
+    const { truncated } = FramingFault;
     this.#shared.sink.chunkStart(this.#shared.path);
-    this.#report(
-      stream.id,
-      this.#nextSeq,
-      FramingFault.truncated,
-      partial,
-      0,
-      partial.byteLength,
-      partialBytes,
-    );
+    this.#report(stream.id, this.#nextSeq, truncated, partial, 0, partial.byteLength, partialBytes);
     this.#shared.sink.chunkEnd();
   }
 

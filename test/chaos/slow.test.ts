@@ -7,7 +7,7 @@ import { isSlowClean, runSlow } from './slow.ts';
 /** `bun run chaos -- --slow` is the long one. */
 const SECONDS = 18;
 
-test('ClickHouse hangs, then is slow: memory is bounded, streams lose nothing, what UDP loses is counted', async () => {
+test('a ClickHouse that hangs, then is slow: memory is bounded, every row is accounted for', async () => {
   using home = temporaryHome();
   const server = await startTestServer();
   try {
