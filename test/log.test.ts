@@ -32,6 +32,15 @@ test('JSON lines; the first ten that are alike, then how many more; fatal ones a
   expect(lines[0]).toMatchObject({ i: 0, pid: expect.any(Number) });
 });
 
+test.skipIf(Bun.which('script') === null)('text on a terminal', () => {
+  const one = `${program.split('for (')[0]} logger.warn({ topic: 'fills' }, 'seen');`;
+  const command = `${process.execPath} -e '${one.replaceAll("'", '"')}'`;
+  const shown = Bun.spawnSync(['script', '-qec', command, '/dev/null']).stdout.toString();
+  expect(shown).toContain('WARN');
+  expect(shown).toContain('seen');
+  expect(shown).not.toContain('{"level"');
+});
+
 test('kinds are told apart by level and text, and their number is bounded', () => {
   const repeats = new LogRepeats();
   const told: string[] = [];
