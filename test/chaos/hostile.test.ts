@@ -13,6 +13,7 @@ test('idle connections, prefixes of 1 GB, floods of garbage, junk over HTTP: nob
   expect({ isUnharmed: isUnharmed(result), ...result }).toMatchObject({ isUnharmed: true, problems: [] });
   // One frame that a connection was cut in, for each that was in the middle of one.
   expect(result.counted.malformed['truncated']).toBeGreaterThan(0);
-  for (const status of ['200', '404', '405', '413'])
-    expect(result.attack.statuses[status]).toBeGreaterThan(0);
+  // Whatever is asked, nothing breaks inside.
+  expect(result.attack.statuses['200']).toBeGreaterThan(0);
+  expect(result.attack.statuses['500'] ?? 0).toBe(0);
 }, 120_000);

@@ -110,7 +110,9 @@ export class Watch implements IngestObserver {
 
   /** Room for a further segment has come or gone. May be called from within the WAL. */
   walChanged(): void {
-    if (this.#isLookDue) return;
+    // A look counts all files: not for each of the segments that are made as they should.
+    const isTroubled = this.#parts?.path.wal.allocationError != null || this.#disk.level !== 'ok';
+    if (this.#isLookDue || !isTroubled) return;
     this.#isLookDue = true;
     setImmediate(() => {
       this.#isLookDue = false;
