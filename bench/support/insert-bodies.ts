@@ -3,16 +3,18 @@
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { openBlock } from '../../src/columns/block-codec.ts';
 import { realFileSystem } from '../../src/io/real-file-system.ts';
 import { limits } from '../../src/limits.ts';
 import type { TopicModel } from '../../src/schema/model.ts';
 import { createByteSink, resetSink, writtenBytes } from '../../src/sink/byte-sink.ts';
 import { probeCapabilities } from '../../src/sink/capabilities.ts';
 import type { SinkClient } from '../../src/sink/clickhouse-client.ts';
-import type { InsertFormat } from '../../src/sink/group-encoder.ts';
+import type { BlockSlice, InsertFormat } from '../../src/sink/group-encoder.ts';
 import { createGroupReader } from '../../src/sink/group-reader.ts';
 import { deduplicationToken, type InsertGroup } from '../../src/sink/insert-group.ts';
 import { ensureTable, insertSettings, planTable, type TablePlan } from '../../src/sink/table-plan.ts';
+import { RECORD_HEADER_SIZE_BYTES } from '../../src/wal/format.ts';
 import { openHorizon } from '../../src/wal/horizon.ts';
 
 /** One insert. */
@@ -28,6 +30,17 @@ export async function planFor(client: SinkClient, model: TopicModel, database: s
   const capabilities = await probeCapabilities(client);
   const columns = await ensureTable(client, model, capabilities, database);
   return planTable(model, columns, capabilities, database);
+}
+
+/** The group's rows in memory, all of them: its body is one block, which suits the server best. */
+function slicesOf(walDir: string, { model, slices }: InsertGroup): BlockSlice[] {
+  return slices.map(({ segment, offset, payloadSizeBytes, rowCount, lsn, fromRow, toRow }) => {
+    const payload = new Uint8Array(payloadSizeBytes);
+    const file = realFileSystem.open(join(walDir, segment), 'read');
+    file.read(payload, offset + RECORD_HEADER_SIZE_BYTES);
+    file.close();
+    return { view: openBlock(model, payload, rowCount), lsn, fromRow, toRow };
+  });
 }
 
 function* groupsOf(walDir: string, model: TopicModel): Generator<InsertGroup> {
@@ -72,7 +85,7 @@ export function writeInsertBodies(
   for (const group of groupsOf(walDir, plan.model)) {
     resetSink(sink);
     const recorder = new TextEncoder().encode(group.recorder);
-    plan.encoder(format)(sink, group.slices, { recorder, walId: group.walId });
+    plan.encoder(format)(sink, slicesOf(walDir, group), { recorder, walId: group.walId });
     const path = join(dir, `${format}-${bodies.length}.body`);
     writeFileSync(path, writtenBytes(sink));
     const settings = insertSettings(plan.capabilities, deduplicationToken(group), group.rowCount);

@@ -51,14 +51,15 @@ function describeMode(config: Config, clickhouse: boolean): string {
   return 'ClickHouse is off: rows go to the WAL only (--embedded or HFT_CLICKHOUSE_HOST turns it on)';
 }
 
-function describeStop({ durable, undelivered }: StopResult): string[] {
+function describeStop({ durable, undelivered }: StopResult, walDir: string): string[] {
   const lines: string[] = [];
   if (!durable)
     lines.push(
       'the disk did not take all rows: what was not acknowledged is lost unless its producer sends it again',
     );
+  if (undelivered?.failure !== undefined) lines.push(`delivery had stopped: ${undelivered.failure}`);
   for (const { topic, rows } of undelivered?.left ?? []) {
-    lines.push(`${rows} rows of ${topic} are left in the WAL; the next start delivers them`);
+    lines.push(`${rows} rows of ${topic} are left in the WAL in ${walDir}; the next start delivers them`);
   }
   return lines;
 }
@@ -108,7 +109,7 @@ async function serve(
   const result = await recorder.stop(drainTimeoutMs);
   await server?.stop();
   manager.close();
-  const lines = describeStop(result);
+  const lines = describeStop(result, config.walDir);
   for (const line of lines) logger.warn(line);
   logger.info(lines.length === 0 ? 'stopped, nothing left to deliver' : 'stopped');
   return result;
@@ -132,8 +133,10 @@ export function registerServe(program: Command): void {
       const load = () => ({ ...configOf(command), allowMissingSegments });
       const result = await serve(config, load, options.embedded === true, logger);
       if (options.json === true) printLine(toJson(result));
+      // What waits for ClickHouse is safe, and the next start's. A disk or a flusher that failed is not.
+      const isDone = result.durable && result.undelivered?.failure === undefined;
       // The engine's and the client's sockets must not keep a drained process alive.
-      process.exit(0);
+      process.exit(isDone ? 0 : 1);
     } catch (error) {
       reportFailure(error, options.json === true);
       process.exit(1);

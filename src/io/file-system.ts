@@ -82,11 +82,21 @@ export function replaceFile(
   name: string,
   content: Uint8Array,
 ): void {
+  replaceFileBy(fileSystem, directory, name, (file) => file.write(content, 0));
+}
+
+/** As replaceFile, for a content that is written in parts. */
+export function replaceFileBy(
+  fileSystem: FileSystem,
+  directory: string,
+  name: string,
+  write: (file: FileHandle) => void,
+): void {
   const temporary = `${directory}/${name}.new`;
   if (fileSystem.exists(temporary)) fileSystem.unlink(temporary);
   const file = fileSystem.open(temporary, 'create');
   try {
-    file.write(content, 0);
+    write(file);
     file.syncNow();
   } finally {
     file.close();

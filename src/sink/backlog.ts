@@ -5,6 +5,7 @@ import type { FileSystem } from '../io/file-system.ts';
 import { errorCode } from '../io/file-system.ts';
 import { WalFormatError } from '../wal/errors.ts';
 import { endLsn, segmentsAmong } from '../wal/format.ts';
+import { openHorizon } from '../wal/horizon.ts';
 import {
   openSegmentFile,
   ReadBuffer,
@@ -12,6 +13,7 @@ import {
   recordSizeBytes,
   type SegmentFile,
 } from '../wal/segment-file.ts';
+import { readFlushLog } from './flush-log.ts';
 
 /** What a topic has in the WAL that is not delivered. */
 export interface Backlog {
@@ -35,6 +37,35 @@ export function countBacklog(
 ): Map<string, bigint> {
   const measured = measureBacklog(fileSystem, directory, fromLsn, leastLsn, durableLsn);
   return new Map([...measured].map(([topic, { rows }]) => [topic, rows]));
+}
+
+/** Rows that are not delivered, by topic; only topics with some. `delivered`: first LSN that is not. */
+export function leftOf(
+  fileSystem: FileSystem,
+  directory: string,
+  delivered: ReadonlyMap<string, bigint>,
+  endLsn: bigint,
+): { topic: string; rows: bigint }[] {
+  let leastLsn = endLsn;
+  for (const lsn of delivered.values()) if (lsn < leastLsn) leastLsn = lsn;
+  const fromLsn = (topic: string) => delivered.get(topic) ?? null;
+  const counts = countBacklog(fileSystem, directory, fromLsn, leastLsn, endLsn);
+  return [...counts].map(([topic, rows]) => ({ topic, rows }));
+}
+
+/** The same where no flusher runs: as the flush log and the durable horizon say. */
+export function undeliveredRows(
+  fileSystem: FileSystem,
+  directory: string,
+  topics: readonly { topic: string }[],
+): { topic: string; rows: bigint }[] {
+  const horizon = openHorizon(fileSystem, directory);
+  if (horizon === null) return [];
+  const log = readFlushLog(fileSystem, directory);
+  const isOwn = log !== null && (log.walId === null || log.walId === horizon.walId);
+  const progress = isOwn ? log.progress : new Map<string, { nextLsn: bigint }>();
+  const delivered = new Map(topics.map(({ topic }) => [topic, progress.get(topic)?.nextLsn ?? 0n]));
+  return leftOf(fileSystem, directory, delivered, horizon.durableLsn());
 }
 
 /** As countBacklog, with bytes and age. */

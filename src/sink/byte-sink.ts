@@ -13,7 +13,7 @@ export interface ByteSink {
 export const MAX_VARINT_SIZE_BYTES = 5;
 const INITIAL_SIZE_BYTES = 64 * 1024;
 /** A larger buffer is given back after use: a backlog must not hold its peak for ever. */
-const KEPT_SIZE_BYTES = 16 * 1024 * 1024;
+const KEPT_SIZE_BYTES = 4 * 1024 * 1024;
 
 export function createByteSink(sizeBytes = INITIAL_SIZE_BYTES): ByteSink {
   const bytes = new Uint8Array(sizeBytes);

@@ -1,4 +1,5 @@
-// The project's one door to ClickHouse: @clickhouse/client with the settings that a recorder needs.
+// The project's one door to ClickHouse: @clickhouse/client with the settings that a recorder needs, and for
+// inserts post-insert.ts.
 //
 // - Idle connections are dropped before the server does it (ClickHouse 18 closes after 3 s): a request on a
 //   connection that the server is closing has an unknown outcome.
@@ -7,9 +8,11 @@
 // - Errors are told apart by what they say about the data (ServerError), not by HTTP status: 18.16 answers
 //   nearly everything with 500.
 
-import { Readable } from 'node:stream';
 import { ClickHouseLogLevel, createClient } from '@clickhouse/client';
-import { classifyFailure, type ServerError } from './server-error.ts';
+import { RecorderError } from '../errors.ts';
+import { type PingAnswer, pingServer } from './ping.ts';
+import { postInsert } from './post-insert.ts';
+import { classifyFailure, ServerError } from './server-error.ts';
 
 const IDLE_SOCKET_TTL_MS = 2_000;
 
@@ -35,7 +38,7 @@ export interface ClickHouseTls {
 /** What most of the program needs of ClickHouse. All methods throw ServerError. */
 export interface SqlClient {
   /** Rows of a SELECT as objects; 64-bit integers come as strings. */
-  query<T>(sql: string): Promise<T[]>;
+  query<T>(sql: string, queryId?: string): Promise<T[]>;
   /** A statement without a result. */
   command(sql: string): Promise<void>;
 }
@@ -43,10 +46,15 @@ export interface SqlClient {
 export interface InsertRequest {
   /** `INSERT INTO … FORMAT …` */
   sql: string;
-  /** Must stay as it is until the promise settles. */
-  body: Uint8Array;
+  /**
+   * Whole, or in pieces that nobody changes later. What their maker throws cuts the request off, and `insert`
+   * throws it as it is.
+   */
+  body: Uint8Array | Generator<Uint8Array, void>;
   queryId: string;
   settings: Readonly<Record<string, string>>;
+  /** Gives the request up; its outcome is unknown then. */
+  signal?: AbortSignal;
 }
 
 export interface SinkClient extends SqlClient {
@@ -55,6 +63,8 @@ export interface SinkClient extends SqlClient {
   readonly url: string;
   /** Goes on with the next of the given servers. */
   nextServer(): void;
+  /** Asks the server whether it is there, not longer than so many ms; never throws. */
+  ping(timeoutMs: number): Promise<PingAnswer>;
   close(): Promise<void>;
 }
 
@@ -63,44 +73,37 @@ export function connectClickHouse(address: ClickHouseAddress): SinkClient {
   const clients = address.urls.map((url) => openClient(url, address));
   let current = 0;
   const active = () => clients[current % clients.length]!;
+  const url = () => address.urls[current % clients.length]!;
   return {
     get url() {
-      return address.urls[current % clients.length]!;
+      return url();
     },
     nextServer() {
       current += 1;
     },
-    async query<T>(sql: string): Promise<T[]> {
+    async query<T>(sql: string, queryId?: string): Promise<T[]> {
+      const id = queryId === undefined ? {} : { query_id: queryId };
       return await guarded(async () => {
-        const result = await active().query({ query: sql, format: 'JSONEachRow' });
+        const result = await active().query({ query: sql, format: 'JSONEachRow', ...id });
         return await result.json<T>();
       });
     },
     async command(sql) {
       await guarded(() => execute(sql));
     },
-    async insert({ sql, body, queryId, settings }) {
-      await guarded(() => execute(sql, Readable.from([body], { objectMode: false }), queryId, settings));
+    async insert(request) {
+      await guarded(() => postInsert(url(), address, request));
     },
+    ping: (timeoutMs) => pingServer(url(), address, timeoutMs),
     async close() {
       await Promise.all(clients.map((client) => client.close()));
     },
   };
 
-  async function execute(
-    sql: string,
-    values?: Readable,
-    queryId?: string,
-    settings: Readonly<Record<string, string>> = {},
-  ): Promise<void> {
-    const response = await active().exec({
-      query: sql,
-      ...(values === undefined ? {} : { values }),
-      ...(queryId === undefined ? {} : { query_id: queryId }),
-      clickhouse_settings: { ...settings },
-    });
+  async function execute(sql: string): Promise<void> {
+    const response = await active().exec({ query: sql });
     for await (const _ of response.stream) {
-      // An insert has no result; the response is read so that the connection is free again.
+      // Nothing is expected; the response is read so that the connection is free again.
     }
   }
 }
@@ -134,6 +137,11 @@ async function guarded<T>(action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (error) {
-    throw classifyFailure(error) satisfies ServerError;
+    throw isOperating(error) ? error : (classifyFailure(error) satisfies ServerError);
   }
+}
+
+/** Made by this program for what is not the server's doing: a body that could not be made to its end. */
+function isOperating(error: unknown): boolean {
+  return error instanceof RecorderError && !(error instanceof ServerError);
 }

@@ -4,7 +4,7 @@
 // <walDir>/dead-letter/<topic>-<firstLsn>.json   what, why, and how to insert it (DeadLetter)
 // <walDir>/dead-letter/<topic>-<firstLsn>.body   the body of the insert, byte for byte
 
-import { type FileSystem, replaceFile } from '../io/file-system.ts';
+import { type FileSystem, replaceFile, replaceFileBy } from '../io/file-system.ts';
 import type { InsertFormat } from './group-encoder.ts';
 import type { InsertGroup } from './insert-group.ts';
 
@@ -33,7 +33,7 @@ export interface DeadLetter {
   diedAt: string;
   bodyFile: string;
   bodySizeBytes: number;
-  /** XXH3-64 of the body, 16 hex digits. */
+  /** Of the body, see bodyChecksum; 16 hex digits. */
   bodyChecksum: string;
 }
 
@@ -56,12 +56,14 @@ export function writeDeadLetter(
   walDirectory: string,
   group: InsertGroup,
   facts: DeadLetterFacts,
-  body: Uint8Array,
+  body: Iterable<Uint8Array>,
 ): string {
   const directory = `${walDirectory}/${DEAD_LETTER_DIRECTORY}`;
   fileSystem.mkdir(directory);
   fileSystem.syncDirectoryNow(walDirectory);
   const name = `${group.topic}-${group.firstLsn}`;
+  // The body first: a description always has its body.
+  const written = writeBody(fileSystem, directory, `${name}.body`, body);
   const letter: DeadLetter = {
     topic: group.topic,
     table: facts.table,
@@ -79,11 +81,9 @@ export function writeDeadLetter(
     attempts: facts.attempts,
     diedAt: facts.diedAt.toISOString(),
     bodyFile: `${name}.body`,
-    bodySizeBytes: body.length,
-    bodyChecksum: Bun.hash.xxHash3(body).toString(16).padStart(16, '0'),
+    bodySizeBytes: written.sizeBytes,
+    bodyChecksum: written.checksum,
   };
-  // The body first: a description always has its body.
-  replaceFile(fileSystem, directory, letter.bodyFile, body);
   replaceFile(
     fileSystem,
     directory,
@@ -91,6 +91,55 @@ export function writeDeadLetter(
     new TextEncoder().encode(`${JSON.stringify(letter, null, 2)}\n`),
   );
   return `${directory}/${name}.json`;
+}
+
+const CHECKED_SIZE_BYTES = 1024 * 1024;
+
+/** XXH3-64 of every MiB of a body, each seeded with the one before: a body is never whole in memory. */
+class BodySum {
+  readonly #bytes = new Uint8Array(CHECKED_SIZE_BYTES);
+  #filled = 0;
+  #sum = 0n;
+
+  add(piece: Uint8Array): void {
+    for (let start = 0; start < piece.length; ) {
+      const part = piece.subarray(start, start + CHECKED_SIZE_BYTES - this.#filled);
+      this.#bytes.set(part, this.#filled);
+      this.#filled += part.length;
+      start += part.length;
+      if (this.#filled === CHECKED_SIZE_BYTES) this.#close();
+    }
+  }
+
+  end(): string {
+    if (this.#filled > 0) this.#close();
+    return this.#sum.toString(16).padStart(16, '0');
+  }
+
+  #close(): void {
+    this.#sum = Bun.hash.xxHash3(this.#bytes.subarray(0, this.#filled), this.#sum);
+    this.#filled = 0;
+  }
+}
+
+/** Checksum of a body that is read in pieces of any size. */
+export function bodyChecksum(body: Iterable<Uint8Array>): string {
+  const sum = new BodySum();
+  for (const piece of body) sum.add(piece);
+  return sum.end();
+}
+
+function writeBody(fileSystem: FileSystem, directory: string, name: string, body: Iterable<Uint8Array>) {
+  const sum = new BodySum();
+  let sizeBytes = 0;
+  replaceFileBy(fileSystem, directory, name, (file) => {
+    for (const piece of body) {
+      file.write(piece, sizeBytes);
+      sizeBytes += piece.length;
+      sum.add(piece);
+    }
+  });
+  return { sizeBytes, checksum: sum.end() };
 }
 
 /** Descriptions of all dead letters of a WAL directory, by name; empty when there are none. */

@@ -36,7 +36,6 @@ import { pause } from './retry.ts';
 
 export const FLUSH_LOG_FILE = 'flush.log';
 const COMPACT_SIZE_BYTES = 1024 * 1024;
-const FULL_DISK = ['ENOSPC', 'EDQUOT'];
 const FULL_DISK_PAUSE_MS = 100;
 const text = new TextEncoder();
 
@@ -45,6 +44,12 @@ export class FlushLogError extends RecorderError {
   constructor(message: string, cause: unknown) {
     super('flush_log', message, { cause, hint: 'check the disk of the WAL directory, then restart' });
   }
+}
+
+/** Whether an operation failed for want of space. */
+export function isDiskFull(error: unknown): boolean {
+  const cause = error instanceof RecorderError ? error.cause : error;
+  return ['ENOSPC', 'EDQUOT'].includes(errorCode(cause) ?? '');
 }
 
 /** Reads the flush log of a WAL directory without changing it; null when there is none. */
@@ -70,7 +75,7 @@ export function sentEndLsn(fileSystem: FileSystem, directory: string): bigint {
 export class FlushLog {
   readonly #fileSystem: FileSystem;
   readonly #directory: string;
-  readonly #walId: bigint;
+  readonly walId: bigint;
   readonly #progress: Map<string, TopicProgress>;
   #file: FileHandle;
   #sizeBytes = 0;
@@ -83,7 +88,7 @@ export class FlushLog {
   constructor(fileSystem: FileSystem, directory: string, walId: bigint, content: FlushLogContent | null) {
     this.#fileSystem = fileSystem;
     this.#directory = directory;
-    this.#walId = walId;
+    this.walId = walId;
     this.#progress = content?.progress ?? new Map();
     if (content?.damaged === true) for (const state of this.#progress.values()) state.suspect = true;
     this.#file = this.#rewrite();
@@ -185,7 +190,7 @@ export class FlushLog {
       action();
       return true;
     } catch (cause) {
-      if (FULL_DISK.includes(errorCode(cause) ?? '')) return false;
+      if (isDiskFull(cause)) return false;
       throw this.#fail(cause);
     }
   }
@@ -196,7 +201,7 @@ export class FlushLog {
   }
 
   #rewrite(): FileHandle {
-    const lines = [encodeLine(headerLine(this.#walId))];
+    const lines = [encodeLine(headerLine(this.walId))];
     for (const [topic, state] of this.#progress) {
       // The state last: an open line would say that the topic is not suspect.
       if (state.open !== null) lines.push(encodeLine(openLine(state.open)));

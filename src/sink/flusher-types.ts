@@ -35,6 +35,10 @@ export type FlusherEvent =
       message: string;
       waitMs: number;
     }
+  /** A server that somebody waits for does not answer at all; `sinceMs` is the wall clock's. */
+  | { kind: 'silent'; url: string; sinceMs: number; message: string }
+  /** It answers again. */
+  | { kind: 'answers'; url: string; silentMs: number }
   /** A group is at the server; `oldestNs` is the ingest time of its first row, ns since 1970. */
   | {
       kind: 'inserted';
@@ -46,6 +50,8 @@ export type FlusherEvent =
     }
   /** A topic delivers again after retries, or its table was put right. */
   | { kind: 'recovered'; topic: string | null }
+  /** The disk has no room for the flusher's own files: nothing is delivered until it has. */
+  | { kind: 'no_room'; message: string }
   /** A topic cannot be delivered until an operator acts; its rows stay in the WAL and it is tried again. */
   | { kind: 'blocked'; topic: string; code: string; message: string }
   | {
@@ -108,4 +114,6 @@ export interface DrainResult {
   complete: boolean;
   /** Rows left in the WAL, by topic; only topics with some. */
   left: { topic: string; rows: bigint }[];
+  /** Why delivery, or that of a topic, had ended for good; absent where it had not. */
+  failure?: string;
 }

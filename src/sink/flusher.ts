@@ -14,23 +14,27 @@
 import { describeError, RecorderError } from '../errors.ts';
 import type { FileSystem } from '../io/file-system.ts';
 import { realFileSystem } from '../io/real-file-system.ts';
-import { readTopicModel, type TopicModel } from '../schema/model.ts';
+import type { TopicModel } from '../schema/model.ts';
 import type { CursorDamage } from '../wal/cursor.ts';
-import { segmentsAmong } from '../wal/format.ts';
 import { type Horizon, openHorizon } from '../wal/horizon.ts';
 import type { WalLock } from '../wal/lock.ts';
-import { openSegmentFile } from '../wal/segment-file.ts';
-import { countBacklog } from './backlog.ts';
+import { ReadBuffer } from '../wal/segment-file.ts';
+import { leftOf, undeliveredRows } from './backlog.ts';
 import { type Capabilities, probeCapabilities } from './capabilities.ts';
 import { connectClickHouse, type SinkClient } from './clickhouse-client.ts';
-import { type FlushLog, openFlushLog, readFlushLog } from './flush-log.ts';
+import { type FlushLog, isDiskFull, openFlushLog } from './flush-log.ts';
 import { lockFlusher, lockFlusherWhenFree } from './flusher-lock.ts';
 import type { DrainResult, FlusherConfig, FlusherEvent, FlusherStats } from './flusher-types.ts';
+import { createBodyBuffers } from './group-body.ts';
+import { HorizonWatch } from './horizon-watch.ts';
+import { retiredTopics } from './retired-topics.ts';
 import { pause, untilDone } from './retry.ts';
 import { ServerError } from './server-error.ts';
+import { ServerWatch } from './server-watch.ts';
 import { TopicFlusher } from './topic-flusher.ts';
 
 const HORIZON_POLL_MS = 50;
+const NO_ROOM_PAUSE_MS = 200;
 
 export interface FlusherOptions {
   config: FlusherConfig;
@@ -43,12 +47,16 @@ export interface FlusherOptions {
   /** Makes a client; called once for each topic, so that topics choose their servers alone. */
   connect?: () => SinkClient;
   random?: () => number;
+  /** Says whether `wake` must be called when rows become durable; absent where nobody will. */
+  sleep?: (asleep: boolean) => void;
 }
 
 export interface Flusher {
   /** Starts to deliver; returns at once. Problems are reported, never thrown. */
   start(): void;
   stats(): FlusherStats;
+  /** Rows have become durable. */
+  wake(): void;
   /** Delivers all that is durable now, then stops; gives up at the deadline and says what is left. */
   drain(timeoutMs: number): Promise<DrainResult>;
   /** Stops at once; a group in flight is finished after the next start. */
@@ -65,18 +73,24 @@ class WalFlusher implements Flusher {
   readonly #random: () => number;
   readonly #abort = new AbortController();
   readonly #clients: SinkClient[] = [];
+  readonly #servers: ServerWatch;
   #horizon: Horizon | null = null;
+  #watch: HorizonWatch | null = null;
   #flushers: TopicFlusher[] = [];
   #draining = false;
   /** While draining: what becomes durable from here on is left for the next start. */
   #endLsn: bigint | null = null;
   #running: Promise<void> = Promise.resolve();
   #connection: Promise<Capabilities | null> | null = null;
+  /** Why it, or a topic's part of it, has ended for good. */
+  #failure: string | null = null;
 
   constructor(options: FlusherOptions) {
     this.#options = options;
     this.#fileSystem = options.fileSystem ?? realFileSystem;
     this.#random = options.random ?? Math.random;
+    this.#servers = new ServerWatch(options.report);
+    this.#abort.signal.addEventListener('abort', () => this.#servers.end());
   }
 
   start(): void {
@@ -88,6 +102,10 @@ class WalFlusher implements Flusher {
       topics: this.#flushers.map((flusher) => flusher.stats()),
       durableLsn: this.#horizon?.durableLsn() ?? 0n,
     };
+  }
+
+  wake(): void {
+    this.#watch?.wake();
   }
 
   async drain(timeoutMs: number): Promise<DrainResult> {
@@ -108,15 +126,17 @@ class WalFlusher implements Flusher {
   }
 
   async #run(): Promise<void> {
-    const { config, report } = this.#options;
+    const { config } = this.#options;
     let lock: WalLock | null = null;
     let log: FlushLog | null = null;
     try {
       this.#horizon = await this.#waitForHorizon();
       if (this.#horizon === null) return;
-      lock = await this.#lock();
+      const { walId } = this.#horizon;
+      lock = await this.#whenRoom(() => this.#lock());
       if (lock === null) return;
-      log = openFlushLog(this.#fileSystem, config.walDir, this.#horizon.walId);
+      log = await this.#whenRoom(() => openFlushLog(this.#fileSystem, config.walDir, walId));
+      if (log === null) return;
       this.#flushers = this.#makeFlushers(log);
       if (this.#draining) this.#endLsn ??= this.#horizon.durableLsn();
       if (this.#draining) for (const flusher of this.#flushers) flusher.drain();
@@ -124,11 +144,30 @@ class WalFlusher implements Flusher {
       await log.end();
     } catch (error) {
       const code = error instanceof RecorderError ? error.code : 'internal';
-      report({ kind: 'failed', topic: null, code, message: describeError(error) });
+      this.#report({ kind: 'failed', topic: null, code, message: describeError(error) });
     } finally {
       lock?.release();
       await Promise.all(this.#clients.map((client) => client.close()));
     }
+  }
+
+  /** Repeats what needs space on the disk until there is some; null when stopped first. */
+  async #whenRoom<T>(action: () => T | Promise<T>): Promise<T | null> {
+    const { report } = this.#options;
+    const { signal } = this.#abort;
+    for (let isWaiting = false; !signal.aborted; ) {
+      try {
+        const done = await action();
+        if (isWaiting) report({ kind: 'recovered', topic: null });
+        return done;
+      } catch (error) {
+        if (!isDiskFull(error)) throw error;
+        if (!isWaiting) report({ kind: 'no_room', message: describeError(error) });
+        isWaiting = true;
+        await pause(NO_ROOM_PAUSE_MS, signal);
+      }
+    }
+    return null;
   }
 
   async #lock(): Promise<WalLock | null> {
@@ -147,12 +186,16 @@ class WalFlusher implements Flusher {
   #makeFlushers(log: FlushLog): TopicFlusher[] {
     const { config, report } = this.#options;
     const durableLsn = () => this.#readableLsn();
-    const topics = [...this.#options.topics, ...this.#retiredTopics(log, durableLsn())];
+    const known = this.#options.topics;
+    const topics = [...known, ...retiredTopics(this.#fileSystem, config.walDir, known, log, durableLsn())];
     const onDamage = (damage: CursorDamage) => {
       const { topic, segment, firstLsn, lastLsn, reason } = damage;
       report({ kind: 'damage', topic, segment, firstLsn, lastLsn, reason });
     };
-    const cursor = { fileSystem: this.#fileSystem, dir: config.walDir, durableLsn, onDamage };
+    const buffer = new ReadBuffer();
+    const cursor = { fileSystem: this.#fileSystem, dir: config.walDir, durableLsn, onDamage, buffer };
+    const buffers = createBodyBuffers();
+    const watch = this.#startWatch(durableLsn);
     const probing = this.#connect();
     const capabilities = () => {
       this.#connection ??= this.#probe(probing);
@@ -166,7 +209,10 @@ class WalFlusher implements Flusher {
           capabilities,
           log,
           cursor,
-          report,
+          watch,
+          buffers,
+          report: this.#report,
+          servers: this.#servers,
           client: this.#connect(),
           fileSystem: this.#fileSystem,
           signal: this.#abort.signal,
@@ -175,24 +221,18 @@ class WalFlusher implements Flusher {
     );
   }
 
-  /** Topics that the program no longer has, but of which the WAL still holds rows to deliver. */
-  #retiredTopics(log: FlushLog, durableLsn: bigint): TopicModel[] {
-    const { config, topics } = this.#options;
-    const isKnown = (name: string) => topics.some(({ topic }) => topic === name);
-    const fromLsn = (name: string) => (isKnown(name) ? null : log.progressOf(name).nextLsn);
-    const rows = countBacklog(this.#fileSystem, config.walDir, fromLsn, 0n, durableLsn);
-    if (rows.size === 0) return [];
-    const newest = segmentsAmong(this.#fileSystem.list(config.walDir)).at(-1)!;
-    const { file, meta } = openSegmentFile(this.#fileSystem, config.walDir, newest.baseLsn);
-    file.close();
-    return meta.topics.filter(({ topic }) => rows.has(topic)).map(({ bfbs }) => readTopicModel(bfbs));
+  #startWatch(durableLsn: () => bigint): HorizonWatch {
+    const watch = new HorizonWatch({ durableLsn, sleep: this.#options.sleep });
+    this.#abort.signal.addEventListener('abort', () => watch.nudge());
+    this.#watch = watch;
+    return watch;
   }
 
   #connect(): SinkClient {
     const { connect, config } = this.#options;
     const client = connect === undefined ? connectClickHouse(config.clickhouse) : connect();
     this.#clients.push(client);
-    return client;
+    return this.#servers.watched(client);
   }
 
   /** The WAL may be made after the flusher starts. */
@@ -213,6 +253,7 @@ class WalFlusher implements Flusher {
       retryMaxMs: config.retryMaxMs,
       signal: this.#abort.signal,
       random: this.#random,
+      wait: (ms) => this.#servers.pause(client, ms, this.#abort.signal),
       onFailure: (error, attempt, waitMs) => {
         client.nextServer();
         const outcome = error instanceof ServerError ? error.outcome : 'refused';
@@ -226,26 +267,24 @@ class WalFlusher implements Flusher {
     return capabilities;
   }
 
-  /** By topic; of a flusher that never began, what the flush log says. */
-  #deliveredLsns(): Map<string, bigint> {
-    if (this.#flushers.length > 0) {
-      return new Map(this.stats().topics.map((stats) => [stats.topic, stats.deliveredLsn]));
-    }
-    const { config, topics } = this.#options;
-    const log = readFlushLog(this.#fileSystem, config.walDir);
-    return new Map(topics.map(({ topic }) => [topic, log?.progress.get(topic)?.nextLsn ?? 0n]));
-  }
+  readonly #report = (event: FlusherEvent): void => {
+    if (event.kind === 'failed') this.#failure ??= event.message;
+    this.#options.report(event);
+  };
 
   #rowsLeft(): DrainResult {
-    if (this.#horizon === null) return { complete: true, left: [] };
-    const delivered = this.#deliveredLsns();
-    const endLsn = this.#readableLsn();
-    let leastLsn = endLsn;
-    for (const lsn of delivered.values()) if (lsn < leastLsn) leastLsn = lsn;
-    const fromLsn = (topic: string) => delivered.get(topic) ?? null;
-    const { walDir } = this.#options.config;
-    const counts = countBacklog(this.#fileSystem, walDir, fromLsn, leastLsn, endLsn);
-    const left = [...counts].map(([topic, rows]) => ({ topic, rows }));
-    return { complete: left.length === 0 && delivered.size >= this.#options.topics.length, left };
+    const failure = this.#failure === null ? {} : { failure: this.#failure };
+    if (this.#horizon === null) return { complete: true, left: [], ...failure };
+    const { config, topics } = this.#options;
+    const left =
+      this.#flushers.length === 0
+        ? undeliveredRows(this.#fileSystem, config.walDir, topics)
+        : leftOf(this.#fileSystem, config.walDir, this.#delivered(), this.#readableLsn());
+    const isKnown = this.#flushers.length >= topics.length || left.length === 0;
+    return { complete: left.length === 0 && isKnown && this.#failure === null, left, ...failure };
+  }
+
+  #delivered(): Map<string, bigint> {
+    return new Map(this.stats().topics.map((stats) => [stats.topic, stats.deliveredLsn]));
   }
 }

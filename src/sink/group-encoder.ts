@@ -1,4 +1,4 @@
-// What both insert formats share: rows of a group as slices of WAL blocks, and where they come from.
+// What both insert formats share: rows as slices of WAL blocks that lie in memory, and where they come from.
 
 import type { BlockView } from '../columns/block-codec.ts';
 import type { ByteSink } from './byte-sink.ts';
@@ -21,7 +21,7 @@ export interface GroupOrigin {
 }
 
 /**
- * Appends the body of an insert with the slices' rows in their order. The same slices give the same bytes.
- * All slices have the model that the encoder was made for.
+ * Appends the slices' rows in their order, as a body of an insert or as the next part of one. The same slices
+ * give the same bytes. All slices have the model that the encoder was made for.
  */
 export type GroupEncoder = (sink: ByteSink, slices: readonly BlockSlice[], origin: GroupOrigin) => void;

@@ -1,7 +1,7 @@
 // Collects a topic's durable rows from the WAL into insert groups.
 //
 // Invariants: rows come in LSN order, each in exactly one group; what the cursor skips as damaged is reported
-// by the cursor. The payloads of a group stay in memory until the group is dropped.
+// by the cursor. Every block has been read and checked when a group refers to it; its payload is not kept.
 
 import type { TopicModel } from '../schema/model.ts';
 import { type CursorOptions, createCursor, type WalBlock, type WalCursor } from '../wal/cursor.ts';
@@ -47,16 +47,18 @@ const BLOCKS_IN_A_ROW = 64;
 
 export function createGroupReader(options: GroupReaderOptions): GroupReader {
   const { topic, fromLsn, toLsn, limits, modelOf } = options;
-  const cursor: WalCursor = createCursor({ ...options.cursor, topic, fromLsn, ownPayloads: true });
+  const cursor: WalCursor = createCursor({ ...options.cursor, topic, fromLsn });
   let open: OpenBlock | null = null;
+  let words: Uint32Array = new Uint32Array(0);
 
   const nextOpen = (): OpenBlock | null => {
     while (open === null || isUsedUp(open)) {
+      words = open?.ingestTsWords ?? words;
       open = null;
       if (toLsn !== null && cursor.lsn >= toLsn) return null;
       const block = cursor.next();
       if (block === null) return null;
-      open = openForGroups(block, modelOf(block), fromLsn, toLsn);
+      open = openForGroups(block, modelOf(block), fromLsn, toLsn, words);
     }
     return open;
   };
@@ -77,4 +79,16 @@ export function createGroupReader(options: GroupReaderOptions): GroupReader {
     },
     close: () => cursor.close(),
   };
+}
+
+/** All rows that a reader with an end gives, `rowCount` at most, as one group; null when there are none. */
+export function readWhole(reader: GroupReader, rowCount: number): InsertGroup | null {
+  let group: InsertGroup | null = null;
+  for (;;) {
+    const rowsBefore: number = group?.rowCount ?? 0;
+    const filled = reader.fill(group);
+    if (filled === null) return group;
+    group = filled.group;
+    if (filled.closed || group.rowCount >= rowCount || group.rowCount === rowsBefore) return group;
+  }
 }

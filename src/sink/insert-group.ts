@@ -3,17 +3,47 @@
 // A group is consecutive rows of one topic, with one schema, one recorder and one ingest_ts partition: it is
 // one block and one part at the server, stored whole or not at all. It is closed by rows, by bytes, or by its
 // caller's clock. Boundaries are rows, not blocks: a block that spans midnight is cut there.
+//
+// A group holds no rows, only where they lie in the WAL: its blocks are read again when it is encoded, part
+// after part, so that the memory of a delivery does not depend on the size of its group.
 
-import { type BlockView, openBlock } from '../columns/block-codec.ts';
+import { openBlock } from '../columns/block-codec.ts';
 import type { TopicModel } from '../schema/model.ts';
 import type { WalBlock } from '../wal/cursor.ts';
-import type { BlockSlice } from './group-encoder.ts';
+import type { OpenGroup } from './flush-log-format.ts';
+import type { InsertFormat } from './group-encoder.ts';
 
 export interface GroupLimits {
   rows: number;
   /** Payload bytes of the blocks. */
   bytes: number;
+  /** Slices, where not MAX_GROUP_SLICES. */
+  slices?: number;
 }
+
+/** A log of one-row blocks must not fill the memory with their places: some 200 bytes each. */
+const MAX_GROUP_SLICES = 32_768;
+
+/** Where a block lies in the WAL, and what shows that it is still the same. */
+export interface BlockPlace {
+  /** File name. */
+  segment: string;
+  /** Of the record's header. */
+  offset: number;
+  payloadSizeBytes: number;
+  payloadChecksum: bigint;
+  rowCount: number;
+}
+
+/** Rows `fromRow` to `toRow` (not included) of a block of the WAL; `lsn` is that of the block's first row. */
+export interface GroupSlice extends BlockPlace {
+  lsn: bigint;
+  fromRow: number;
+  toRow: number;
+}
+
+/** What a run of rows says of its place, whether they lie in memory or in the WAL. */
+type Run = Pick<GroupSlice, 'lsn' | 'fromRow' | 'toRow'>;
 
 /** Rows of a topic that go to the server in one insert. */
 export interface InsertGroup {
@@ -29,7 +59,9 @@ export interface InsertGroup {
   /** First ns of the partition that all rows lie in, and of the one after it. */
   partitionStartNs: bigint;
   partitionEndNs: bigint;
-  slices: BlockSlice[];
+  /** Ingest time of the first row, ns since 1970. */
+  oldestNs: bigint;
+  slices: GroupSlice[];
   /** XXH3-64 over place, row count and payload checksum of every slice: same WAL content, same hash. */
   contentHash: bigint;
 }
@@ -48,27 +80,24 @@ export function partitionBounds(
   return { start: (BigInt(startMs) * NS_PER_SECOND) / 1000n, end: (BigInt(endMs) * NS_PER_SECOND) / 1000n };
 }
 
-function ingestTsAt(view: BlockView, row: number): bigint {
-  const words = view.ingestTsWords;
+function ingestTsAt(words: Uint32Array, row: number): bigint {
   return BigInt.asIntN(64, (BigInt(words[row * 2 + 1]!) << 32n) | BigInt(words[row * 2]!));
 }
 
 /** Says that a group is at the server. */
-export function insertedEvent({ topic, rowCount, payloadBytes, slices }: InsertGroup, seconds: number) {
-  const { view, fromRow } = slices[0]!;
-  const oldestNs = ingestTsAt(view, fromRow);
+export function insertedEvent(group: InsertGroup, seconds: number) {
+  const { topic, rowCount, payloadBytes, oldestNs } = group;
   return { kind: 'inserted' as const, topic, rowCount, payloadBytes, seconds, oldestNs };
 }
 
 /** First row from `fromRow` on whose time lies outside [start, end); the row count when there is none. */
 function partitionRunEnd(
-  view: BlockView,
+  words: Uint32Array,
   fromRow: number,
   toRow: number,
   start: bigint,
   end: bigint,
 ): number {
-  const words = view.ingestTsWords;
   const [startLow, startHigh] = [Number(start & 0xffff_ffffn), Number(start >> 32n)];
   const [endLow, endHigh] = [Number(end & 0xffff_ffffn), Number(end >> 32n)];
   for (let row = fromRow; row < toRow; row++) {
@@ -82,8 +111,11 @@ function partitionRunEnd(
 
 /** A block that is being cut into groups. */
 export interface OpenBlock {
-  block: WalBlock;
-  view: BlockView;
+  block: Omit<WalBlock, 'payload'>;
+  model: TopicModel;
+  place: BlockPlace;
+  /** A copy, as long as the rows or longer: the block's payload is not needed any more. */
+  ingestTsWords: Uint32Array;
   /** Rows before it are in a group already, or were never wanted. */
   nextRow: number;
   /** Rows from here on are not wanted. */
@@ -91,20 +123,26 @@ export interface OpenBlock {
 }
 
 /**
- * Opens a block for grouping. Rows outside `fromLsn` to `toLsn` (not included; null: no end) are left out.
- * The block's payload must stay valid as long as a group refers to it.
+ * Opens a block for grouping, having checked all of it. Rows outside `fromLsn` to `toLsn` (not included;
+ * null: no end) are left out. The block's payload may change afterwards. Throws BlockFormatError.
+ * @param words the times of a block that was opened before and is no longer used: memory for this one's
  */
 export function openForGroups(
   block: WalBlock,
   model: TopicModel,
   fromLsn: bigint,
   toLsn: bigint | null,
+  words?: Uint32Array,
 ): OpenBlock {
-  const view = openBlock(model, block.payload, block.header.rowCount);
-  const { lsn, rowCount } = block.header;
+  const { lsn, rowCount, payloadSizeBytes, payloadChecksum } = block.header;
+  const { segment, offset } = block;
+  const ingestTsWords =
+    words !== undefined && words.length >= rowCount * 2 ? words : new Uint32Array(rowCount * 2);
+  ingestTsWords.set(openBlock(model, block.payload, rowCount).ingestTsWords);
+  const place = { segment, offset, payloadSizeBytes, payloadChecksum, rowCount };
   const nextRow = fromLsn > lsn ? Number(fromLsn - lsn) : 0;
   const endRow = toLsn !== null && toLsn < lsn + BigInt(rowCount) ? Number(toLsn - lsn) : rowCount;
-  return { block, view, nextRow, endRow: Math.max(endRow, 0) };
+  return { block, model, place, ingestTsWords, nextRow, endRow: Math.max(endRow, 0) };
 }
 
 /** Whether all rows of the block have been taken. */
@@ -114,12 +152,13 @@ export function isUsedUp(open: OpenBlock): boolean {
 
 /** Starts a group at the block's next row. */
 export function startGroup(open: OpenBlock): InsertGroup {
-  const { block, view, nextRow } = open;
-  const { start, end } = partitionBounds(ingestTsAt(view, nextRow), view.model.partitionBy);
+  const { block, model, ingestTsWords, nextRow } = open;
+  const oldestNs = ingestTsAt(ingestTsWords, nextRow);
+  const { start, end } = partitionBounds(oldestNs, model.partitionBy);
   const firstLsn = block.header.lsn + BigInt(nextRow);
   return {
-    topic: view.model.topic,
-    model: view.model,
+    topic: model.topic,
+    model,
     recorder: block.meta.recorder,
     walId: block.walId,
     firstLsn,
@@ -128,6 +167,7 @@ export function startGroup(open: OpenBlock): InsertGroup {
     payloadBytes: 0,
     partitionStartNs: start,
     partitionEndNs: end,
+    oldestNs,
     slices: [],
     contentHash: 0n,
   };
@@ -139,33 +179,39 @@ export function startGroup(open: OpenBlock): InsertGroup {
  * was started with.
  */
 export function addToGroup(group: InsertGroup, open: OpenBlock, limits: GroupLimits): boolean {
-  const { block, view, nextRow } = open;
-  if (view.model !== group.model || block.meta.recorder !== group.recorder) return false;
+  const { block, model, place, nextRow } = open;
+  if (model !== group.model || block.meta.recorder !== group.recorder) return false;
   if (block.walId !== group.walId) return false;
-  const payloadBytes = block.payload.length;
+  const payloadBytes = place.payloadSizeBytes;
   const room = limits.rows - group.rowCount;
+  if (group.slices.length >= (limits.slices ?? MAX_GROUP_SLICES)) return false;
   if (room <= 0 || (group.rowCount > 0 && group.payloadBytes + payloadBytes > limits.bytes)) return false;
   const wantedEnd = Math.min(open.endRow, nextRow + room);
-  const toRow = partitionRunEnd(view, nextRow, wantedEnd, group.partitionStartNs, group.partitionEndNs);
+  const toRow = runEnd(open, wantedEnd, group);
   if (toRow > nextRow) {
-    const { lsn, payloadChecksum } = block.header;
-    const slice = { view, lsn, fromRow: nextRow, toRow };
+    const { lsn } = block.header;
+    const slice = { ...place, lsn, fromRow: nextRow, toRow };
     group.slices.push(slice);
     group.rowCount += toRow - nextRow;
     group.payloadBytes += payloadBytes;
     group.lastLsn = lsn + BigInt(toRow - 1);
-    group.contentHash = hashSlice(group.contentHash, slice, payloadChecksum);
+    group.contentHash = hashSlice(group.contentHash, slice);
     open.nextRow = toRow;
   }
   return toRow === open.endRow && group.rowCount < limits.rows;
 }
 
-function hashSlice(before: bigint, slice: BlockSlice, payloadChecksum: bigint): bigint {
+function runEnd({ ingestTsWords, nextRow }: OpenBlock, endRow: number, group: InsertGroup): number {
+  const { partitionStartNs, partitionEndNs } = group;
+  return partitionRunEnd(ingestTsWords, nextRow, endRow, partitionStartNs, partitionEndNs);
+}
+
+function hashSlice(before: bigint, slice: GroupSlice): bigint {
   const words = new BigUint64Array([
     before,
     slice.lsn + BigInt(slice.fromRow),
     BigInt(slice.toRow - slice.fromRow),
-    payloadChecksum,
+    slice.payloadChecksum,
   ]);
   return Bun.hash.xxHash3(new Uint8Array(words.buffer));
 }
@@ -174,7 +220,7 @@ function hashSlice(before: bigint, slice: BlockSlice, payloadChecksum: bigint): 
  * The slices' rows with an LSN greater than `lsn`: what is left of a group of which the server has the
  * beginning.
  */
-export function slicesAfter(slices: readonly BlockSlice[], lsn: bigint): BlockSlice[] {
+export function slicesAfter<Slice extends Run>(slices: readonly Slice[], lsn: bigint): Slice[] {
   return slices.flatMap((slice) => {
     const kept = lsn - slice.lsn + 1n;
     const fromRow = kept <= BigInt(slice.fromRow) ? slice.fromRow : Number(kept);
@@ -183,7 +229,7 @@ export function slicesAfter(slices: readonly BlockSlice[], lsn: bigint): BlockSl
 }
 
 /** Rows in slices. */
-export function rowsOf(slices: readonly BlockSlice[]): number {
+export function rowsOf(slices: readonly Run[]): number {
   return slices.reduce((sum, { fromRow, toRow }) => sum + toRow - fromRow, 0);
 }
 
@@ -191,4 +237,10 @@ export function rowsOf(slices: readonly BlockSlice[]): number {
 export function deduplicationToken(group: InsertGroup): string {
   const hex = (value: bigint) => value.toString(16).padStart(16, '0');
   return `${hex(group.walId)}:${group.topic}:${group.firstLsn}-${group.lastLsn}:${hex(group.contentHash)}`;
+}
+
+/** The group's line in the flush log: what every attempt at it has in common. */
+export function openGroupOf(group: InsertGroup, format: InsertFormat): OpenGroup {
+  const { topic, firstLsn, lastLsn, rowCount, contentHash } = group;
+  return { topic, firstLsn, lastLsn, rowCount, contentHash, token: deduplicationToken(group), format };
 }

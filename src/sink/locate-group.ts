@@ -2,8 +2,15 @@
 
 import type { SinkClient } from './clickhouse-client.ts';
 import type { InsertGroup } from './insert-group.ts';
+import { ServerError } from './server-error.ts';
 import { quoteString } from './table-columns.ts';
 import type { TablePlan } from './table-plan.ts';
+
+/** QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING */
+const ALREADY_RUNNING = 216;
+
+/** What names a group. */
+export type GroupPlace = Pick<InsertGroup, 'walId' | 'topic' | 'firstLsn' | 'lastLsn'>;
 
 /** Rows of a group that the server has. */
 export interface Located {
@@ -50,15 +57,53 @@ async function askRows(client: SinkClient, plan: TablePlan, conditions: string[]
 }
 
 /** Beginning of the query ids of all attempts at a group, also of those before a restart. */
-export function queryIdPrefix(group: InsertGroup): string {
+export function queryIdPrefix(group: GroupPlace): string {
   return `recorder-${group.walId.toString(16)}-${group.topic}-${group.firstLsn}-${group.lastLsn}-`;
 }
 
-/** Whether an earlier attempt at the group still runs on the server. Throws ServerError. */
-export async function isStillRunning(client: SinkClient, group: InsertGroup): Promise<boolean> {
-  const prefix = quoteString(queryIdPrefix(group));
+/**
+ * Whether an earlier attempt at the group still runs on the server. Throws ServerError.
+ * @param queryIds attempts without an answer: a server that does not list what it runs (the embedded one)
+ * still refuses the same id twice
+ */
+export async function isStillRunning(
+  client: SinkClient,
+  group: GroupPlace,
+  queryIds: readonly string[],
+): Promise<boolean> {
   const rows = await client.query<{ running: string }>(
-    `SELECT count() AS running FROM system.processes WHERE position(query_id, ${prefix}) = 1`,
+    `SELECT count() AS running FROM system.processes WHERE ${isAttemptAt(group)}`,
   );
-  return Number(rows[0]?.running ?? 0) > 0;
+  if (Number(rows[0]?.running ?? 0) > 0) return true;
+  for (const id of queryIds) if (await isTaken(client, id)) return true;
+  return false;
+}
+
+/** Throws ServerError while an earlier attempt at the group still runs, or where that is not known. */
+export async function expectNoneRuns(
+  client: SinkClient,
+  group: GroupPlace,
+  queryIds: readonly string[] = [],
+): Promise<true> {
+  if (!(await isStillRunning(client, group, queryIds))) return true;
+  throw new ServerError('unknown', null, 'an earlier attempt at the group still runs on the server');
+}
+
+/** Asks the server to end all attempts at the group, as far as it can. Throws ServerError. */
+export async function killAttempts(client: SinkClient, group: InsertGroup): Promise<void> {
+  await client.command(`KILL QUERY WHERE ${isAttemptAt(group)}`);
+}
+
+function isAttemptAt(group: GroupPlace): string {
+  return `position(query_id, ${quoteString(queryIdPrefix(group))}) = 1`;
+}
+
+async function isTaken(client: SinkClient, queryId: string): Promise<boolean> {
+  try {
+    await client.query('SELECT 1 AS one', queryId);
+    return false;
+  } catch (error) {
+    if (error instanceof ServerError && error.clickhouseCode === ALREADY_RUNNING) return true;
+    throw error;
+  }
 }

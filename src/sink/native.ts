@@ -1,5 +1,5 @@
-// Encoder of ClickHouse's Native format: a group is one block, column after column, as revision 0 of the
-// protocol has it (what a server assumes of an HTTP insert).
+// Encoder of ClickHouse's Native format: each part of a group is a block, column after column, as revision 0
+// of the protocol has it (what a server assumes of an HTTP insert). The server joins the blocks of an insert.
 //
 //   LEB128 column count, LEB128 row count, then for each column:
 //     String name, String type

@@ -29,6 +29,8 @@ export interface RetryOptions {
   retryMaxMs: number;
   signal: AbortSignal;
   random: () => number;
+  /** How a pause is spent; it may end early. */
+  wait: (ms: number) => Promise<void>;
   /** Called for each failure before the pause; `attempt` counts from 1. */
   onFailure: (error: RecorderError, attempt: number, waitMs: number) => void;
 }
@@ -45,7 +47,7 @@ export async function untilDone<T>(action: () => Promise<T>, options: RetryOptio
       if (!(error instanceof RecorderError)) throw error;
       const waitMs = backoffMs(attempt - 1, options.retryBaseMs, options.retryMaxMs, options.random);
       options.onFailure(error, attempt, waitMs);
-      await pause(waitMs, options.signal);
+      await options.wait(waitMs);
     }
   }
   return null;

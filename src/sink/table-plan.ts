@@ -89,6 +89,9 @@ export function insertSettings(
     // One block an insert: nothing may split it, whatever the user's profile says.
     max_insert_block_size: String(Math.max(rowCount, 1_048_576)),
     max_insert_block_size_bytes: '0',
+    // Native comes in several blocks: the server puts them together until it has all rows.
+    min_insert_block_size_rows: String(Math.max(rowCount, 1)),
+    min_insert_block_size_bytes: '0',
     input_format_max_block_size_bytes: '0',
     input_format_parallel_parsing: '0',
     // Native at revision 0 carries LowCardinality(String) as String.

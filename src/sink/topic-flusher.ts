@@ -8,22 +8,22 @@ import { RecorderError } from '../errors.ts';
 import type { FileSystem } from '../io/file-system.ts';
 import type { TopicModel } from '../schema/model.ts';
 import type { CursorOptions } from '../wal/cursor.ts';
-import { createByteSink } from './byte-sink.ts';
 import type { Capabilities } from './capabilities.ts';
 import type { SinkClient } from './clickhouse-client.ts';
-import { deliverGroup } from './delivery.ts';
+import { type DeliveryContext, deliverGroup } from './delivery.ts';
 import type { FlushLog } from './flush-log.ts';
 import type { OpenGroup } from './flush-log-format.ts';
 import type { FlusherConfig, FlusherEvent, TopicState, TopicStats } from './flusher-types.ts';
-import { createGroupReader, type GroupReader } from './group-reader.ts';
-import { deduplicationToken, type InsertGroup, insertedEvent } from './insert-group.ts';
-import { locateFrom } from './locate-group.ts';
-import { pause, type RetryOptions, untilDone } from './retry.ts';
-import { ServerError } from './server-error.ts';
+import { type BodyBuffers, groupBody } from './group-body.ts';
+import { GroupCollector } from './group-collector.ts';
+import { createGroupReader, type GroupReader, readWhole } from './group-reader.ts';
+import type { HorizonWatch } from './horizon-watch.ts';
+import { type InsertGroup, insertedEvent, openGroupOf } from './insert-group.ts';
+import { expectNoneRuns, locateFrom } from './locate-group.ts';
+import type { ServerError } from './server-error.ts';
+import type { ServerWatch } from './server-watch.ts';
+import { TopicAttempts } from './topic-attempts.ts';
 import { TopicTable } from './topic-table.ts';
-
-/** How often the WAL is looked at for new rows. */
-const POLL_INTERVAL_MS = 20;
 
 export interface TopicFlusherOptions {
   model: TopicModel;
@@ -34,6 +34,10 @@ export interface TopicFlusherOptions {
   log: FlushLog;
   fileSystem: FileSystem;
   cursor: Omit<CursorOptions, 'ownPayloads' | 'topic' | 'fromLsn'>;
+  watch: HorizonWatch;
+  /** Shared by all topics. */
+  buffers: BodyBuffers;
+  servers: ServerWatch;
   signal: AbortSignal;
   random: () => number;
   report: (event: FlusherEvent) => void;
@@ -41,16 +45,17 @@ export interface TopicFlusherOptions {
 
 export class TopicFlusher {
   readonly #options: TopicFlusherOptions;
-  readonly #sink = createByteSink();
   readonly #table: TopicTable;
-  #reader: GroupReader | null = null;
+  #collector: GroupCollector | null = null;
   #draining = false;
+  /** A group is on its way. */
+  #isDelivering = false;
   #state: TopicState = 'starting';
-  #retries = 0;
-  #lastError: string | null = null;
+  readonly #attempts: TopicAttempts;
 
   constructor(options: TopicFlusherOptions) {
     this.#options = options;
+    this.#attempts = new TopicAttempts({ ...options, topic: options.model.topic });
     this.#table = new TopicTable(options.model, options.config.database);
   }
 
@@ -62,35 +67,46 @@ export class TopicFlusher {
       this.#state = 'stopped';
     } catch (error) {
       this.#state = 'failed';
-      this.#lastError = error instanceof Error ? error.message : String(error);
+      const message = error instanceof Error ? error.message : String(error);
+      this.#attempts.lastError = message;
       const code = error instanceof RecorderError ? error.code : 'internal';
-      report({ kind: 'failed', topic: model.topic, code, message: this.#lastError });
+      report({ kind: 'failed', topic: model.topic, code, message });
     } finally {
-      this.#reader?.close();
+      this.#collector?.close();
     }
   }
 
   /** From now on groups are closed at once, and `run` ends when nothing durable is left. */
   drain(): void {
     this.#draining = true;
+    this.#options.watch.nudge();
   }
 
   stats(): TopicStats {
     const { model, log } = this.#options;
     const { insertedRows, insertedGroups, deadRows, deadGroups, nextLsn } = log.progressOf(model.topic);
-    const idle = this.#state === 'idle' && this.#reader !== null;
+    const position = this.#isIdle ? this.#collector!.position : 0n;
     return {
       topic: model.topic,
       table: model.table,
-      state: this.#state,
+      state: this.#shownState,
       insertedRows,
       insertedGroups,
       deadRows,
       deadGroups,
-      retries: this.#retries,
-      deliveredLsn: idle && this.#reader!.position > nextLsn ? this.#reader!.position : nextLsn,
-      lastError: this.#lastError,
+      retries: this.#attempts.failures,
+      deliveredLsn: position > nextLsn ? position : nextLsn,
+      lastError: this.#attempts.lastError,
     };
+  }
+
+  /** Everything that was read is delivered. */
+  get #isIdle(): boolean {
+    return this.#state === 'idle' && !this.#isDelivering && this.#collector?.hasRows === false;
+  }
+
+  get #shownState(): TopicState {
+    return this.#state === 'idle' && this.#collector?.hasRows === true ? 'collecting' : this.#state;
   }
 
   async #deliverAll(): Promise<void> {
@@ -98,22 +114,44 @@ export class TopicFlusher {
     if (!(await this.#prepareTable())) return;
     const { open, nextLsn, suspect } = log.progressOf(model.topic);
     if (open !== null && !(await this.#finish(open))) return;
-    this.#reader = this.#readerFrom(log.progressOf(model.topic).nextLsn);
+    this.#collectFrom(log.progressOf(model.topic).nextLsn);
+    let next = this.#collector!.next();
     let needsServersWord = suspect || (open === null && nextLsn === 0n);
     while (!signal.aborted) {
-      const group = await this.#collect();
+      const group = await next;
       if (group === null) break;
-      if (needsServersWord) {
-        needsServersWord = false;
-        if (await this.#skipDelivered(group)) continue;
+      const skipped = needsServersWord ? await this.#skipDelivered(group) : false;
+      if (skipped === null) return;
+      needsServersWord = false;
+      if (skipped) {
+        next = this.#collector!.next();
+        continue;
       }
-      const logged = this.#logged(group);
+      this.#isDelivering = true;
+      const logged = openGroupOf(group, this.#options.config.format);
       await log.open(logged, signal);
-      if (!(await this.#deliver(group, logged, false))) return;
+      next = this.#collector!.next();
+      // It is awaited when this group is delivered; what it throws meanwhile is not forgotten.
+      next.catch(() => undefined);
+      if (!(await this.#deliverNew(group, logged))) return;
     }
-    if (this.#state === 'idle' && this.#reader.position > log.progressOf(model.topic).nextLsn) {
-      log.skipTo(model.topic, this.#reader.position);
+    if (this.#isIdle && this.#collector!.position > log.progressOf(model.topic).nextLsn) {
+      log.skipTo(model.topic, this.#collector!.position);
     }
+  }
+
+  #collectFrom(lsn: bigint): void {
+    const { config, watch, signal } = this.#options;
+    this.#collector?.close();
+    this.#collector = new GroupCollector({
+      reader: this.#readerFrom(lsn),
+      watch,
+      flushIntervalMs: config.flushIntervalMs,
+      signal,
+      isFree: () => !this.#isDelivering,
+      isDraining: () => this.#draining,
+    });
+    this.#state = 'idle';
   }
 
   /** Makes and checks the table, as long as it takes. False when stopped first. */
@@ -121,34 +159,20 @@ export class TopicFlusher {
     const { model, client, report } = this.#options;
     const capabilities = await this.#options.capabilities();
     if (capabilities === null) return false;
-    let failed = false;
-    const prepared = await untilDone(
+    let isBlocked = false;
+    const prepared = await this.#attempts.ask(
       () => this.#table.prepare(client, capabilities).then(() => true),
-      this.#retryOptions((error, attempt, waitMs) => {
-        const isUnavailable = error instanceof ServerError && error.outcome !== 'refused';
-        if (isUnavailable) this.#reportRetry(error, attempt, waitMs);
-        else if (!failed) {
-          const message = error.hint === undefined ? error.message : `${error.message} (${error.hint})`;
-          report({ kind: 'blocked', topic: model.topic, code: error.code, message });
-        }
-        this.#failed(error, isUnavailable ? 'retrying' : 'blocked');
-        this.#askElsewhere(error);
-        failed = true;
-      }),
+      (_, isUnavailable) => {
+        this.#state = isUnavailable ? 'retrying' : 'blocked';
+      },
+      (error) => {
+        if (isBlocked) return;
+        isBlocked = true;
+        const message = error.hint === undefined ? error.message : `${error.message} (${error.hint})`;
+        report({ kind: 'blocked', topic: model.topic, code: error.code, message });
+      },
     );
-    if (failed && prepared !== null) this.#recovered();
     return prepared !== null;
-  }
-
-  #retryOptions(onFailure: RetryOptions['onFailure']): RetryOptions {
-    const { config, signal, random } = this.#options;
-    return { retryBaseMs: config.retryBaseMs, retryMaxMs: config.retryMaxMs, signal, random, onFailure };
-  }
-
-  #reportRetry(error: RecorderError, attempt: number, waitMs: number): void {
-    const { model, report } = this.#options;
-    const outcome = error instanceof ServerError ? error.outcome : 'refused';
-    report({ kind: 'retry', topic: model.topic, outcome, attempt, message: error.message, waitMs });
   }
 
   #readerFrom(fromLsn: bigint, toLsn: bigint | null = null): GroupReader {
@@ -157,7 +181,7 @@ export class TopicFlusher {
     const limits =
       toLsn === null
         ? { rows: config.flushRows, bytes: config.flushBytes }
-        : { rows: Number.MAX_SAFE_INTEGER, bytes: Number.MAX_SAFE_INTEGER };
+        : { rows: Number.MAX_SAFE_INTEGER, bytes: Number.MAX_SAFE_INTEGER, slices: Number.MAX_SAFE_INTEGER };
     return createGroupReader({
       cursor,
       topic: model.topic,
@@ -168,130 +192,108 @@ export class TopicFlusher {
     });
   }
 
-  /**
-   * The next group: full, or old enough, or whatever there is while draining. Null when stopped or drained.
-   */
-  async #collect(): Promise<InsertGroup | null> {
-    const { config, signal } = this.#options;
-    let group: InsertGroup | null = null;
-    let startedAtMs = 0;
-    while (!signal.aborted) {
-      const before: number = group?.rowCount ?? 0;
-      const filled = this.#reader!.fill(group);
-      if (filled !== null) {
-        if (group === null) startedAtMs = performance.now();
-        group = filled.group;
-        if (filled.closed) return group;
-        this.#state = 'collecting';
-        if (group.rowCount > before) {
-          await pause(0, signal);
-          continue;
-        }
-      } else this.#state = 'idle';
-      const ageMs = performance.now() - startedAtMs;
-      if (this.#draining || (group !== null && ageMs >= config.flushIntervalMs)) return group;
-      await pause(POLL_INTERVAL_MS, signal);
-    }
-    return null;
-  }
-
-  #logged(group: InsertGroup): OpenGroup {
-    const { topic, firstLsn, lastLsn, rowCount, contentHash } = group;
-    const token = deduplicationToken(group);
-    return { topic, firstLsn, lastLsn, rowCount, contentHash, token, format: this.#options.config.format };
-  }
-
-  /** Delivers and logs the outcome. False when stopped first. */
-  async #deliver(group: InsertGroup, logged: OpenGroup, uncertain: boolean): Promise<boolean> {
-    const { config, client, fileSystem, signal, random, report, log } = this.#options;
+  /** Delivers and logs the outcome. False when stopped first. `isPart`: see GroupToDeliver. */
+  async #deliver(
+    group: InsertGroup,
+    logged: OpenGroup,
+    uncertain: boolean,
+    isPart = false,
+  ): Promise<boolean> {
+    const { config, client, fileSystem, signal, random, report, log, watch, buffers } = this.#options;
+    this.#isDelivering = true;
     this.#state = 'inserting';
     const startedMs = performance.now();
-    const onFailure = (error: ServerError) => this.#failed(error, 'retrying');
+    const plan = this.#table.planOf(group.model);
+    const source = { fileSystem, dir: config.walDir, buffers };
+    const { wait } = this.#attempts;
+    const onFailure = (error: ServerError) => {
+      this.#attempts.failed(error);
+      this.#onRetry();
+    };
+    const body: DeliveryContext['body'] = (part, slices, format) =>
+      groupBody(source, part, slices, plan.encoder(format));
     const outcome = await deliverGroup(
-      {
-        client,
-        plan: this.#table.planOf(group.model),
-        config,
-        fileSystem,
-        sink: this.#sink,
-        signal,
-        random,
-        report,
-        onFailure,
-      },
-      { group, format: logged.format, token: logged.token, uncertain },
+      { client, plan, config, fileSystem, body, signal, random, report, wait, onFailure },
+      { group, format: logged.format, token: logged.token, uncertain, isPart },
     );
     if (outcome === 'stopped') return false;
-    if (outcome === 'inserted' && this.#lastError !== null) this.#recovered();
+    if (outcome === 'inserted') this.#attempts.succeeded();
     log.close(logged, outcome);
     if (outcome === 'inserted') report(insertedEvent(group, (performance.now() - startedMs) / 1000));
     log.compact();
+    this.#isDelivering = false;
+    this.#state = 'idle';
+    // The next group may have been old enough for long.
+    watch.nudge();
     return true;
   }
 
-  /** Sends the group that was open when the last run ended. False when stopped first. */
+  /** Delivers a group that has just been read. False when stopped first. */
+  async #deliverNew(group: InsertGroup, logged: OpenGroup): Promise<boolean> {
+    try {
+      return await this.#deliver(group, logged, false);
+    } catch (error) {
+      if (!(error instanceof RecorderError) || error.code !== 'group_changed') throw error;
+      // A block has been damaged since: the rest of the group is found as after a restart.
+      return await this.#finish(logged);
+    }
+  }
+
+  /**
+   * Sends a group of which nobody knows whether the server has it: one that was open when the last run ended.
+   * Rows of it that can no longer be read have been reported by the cursor; the others are sent unless the
+   * server has them. False when stopped first.
+   */
   async #finish(open: OpenGroup): Promise<boolean> {
+    const { watch, signal, log } = this.#options;
+    // After a power loss the horizon may be older than the flush log, until the recorder has recovered.
+    if (!(await watch.passed(open.lastLsn, () => signal.aborted || this.#draining))) return false;
     const reader = this.#readerFrom(open.firstLsn, open.lastLsn + 1n);
     try {
-      let group: InsertGroup | null = null;
-      for (;;) {
-        const before: number = group?.rowCount ?? 0;
-        const filled = reader.fill(group);
-        if (filled === null || (filled.group.rowCount === before && !filled.closed)) break;
-        group = filled.group;
-        if (filled.closed || group.rowCount >= open.rowCount) break;
+      const group = readWhole(reader, open.rowCount);
+      if (group?.contentHash === open.contentHash && group.rowCount === open.rowCount) {
+        return await this.#deliver(group, open, true);
       }
-      if (group === null || group.contentHash !== open.contentHash || group.rowCount !== open.rowCount) {
-        throw new RecorderError(
-          'group_changed',
-          `${open.topic}: rows ${open.firstLsn} to ${open.lastLsn} were being sent and now read otherwise`,
-          { hint: 'run `recorder wal verify`; the rows may be in ClickHouse already' },
-        );
+      if (!(await this.#noneRuns(open))) return false;
+      if (group !== null) {
+        const logged = { ...openGroupOf(group, open.format), lastLsn: open.lastLsn };
+        return await this.#deliver(group, logged, true, true);
       }
-      return await this.#deliver(group, open, true);
+      log.close({ ...open, rowCount: 0 }, 'inserted');
+      return true;
     } finally {
       reader.close();
     }
   }
 
+  readonly #onRetry = () => {
+    this.#state = 'retrying';
+  };
+
+  /** Waits until no earlier attempt at the group runs; false when stopped first. */
+  async #noneRuns(open: OpenGroup): Promise<boolean> {
+    const { client, log } = this.#options;
+    const place = { ...open, walId: log.walId };
+    return (await this.#attempts.ask(() => expectNoneRuns(client, place), this.#onRetry)) !== null;
+  }
+
   /**
    * Without a reliable flush log the server has the last word on where to go on: groups are delivered in
    * order, so everything up to the greatest LSN there is delivered. True when the group must be collected
-   * anew.
+   * anew, null when stopped first.
    */
-  async #skipDelivered(group: InsertGroup): Promise<boolean> {
+  async #skipDelivered(group: InsertGroup): Promise<boolean | null> {
     const { model, client, log, report } = this.#options;
-    const found = await untilDone(
+    const found = await this.#attempts.ask(
       () => locateFrom(client, this.#table.planOf(model), group),
-      this.#retryOptions((error, attempt, waitMs) => {
-        this.#failed(error, 'retrying');
-        this.#askElsewhere(error);
-        this.#reportRetry(error, attempt, waitMs);
-      }),
+      this.#onRetry,
     );
-    if (found === null) return true;
+    if (found === null) return null;
     if (found.rows === 0) return false;
     const nextLsn = found.lastLsn + 1n;
     log.skipTo(model.topic, nextLsn);
-    this.#reader!.close();
-    this.#reader = this.#readerFrom(nextLsn);
+    this.#collectFrom(nextLsn);
     report({ kind: 'resumed_from_server', topic: model.topic, nextLsn, rows: found.rows });
     return true;
-  }
-
-  #failed(error: RecorderError, state: TopicState): void {
-    this.#retries += 1;
-    this.#lastError = error.message;
-    this.#state = state;
-  }
-
-  /** A failed question changes nothing on any server: the next one may be asked. */
-  #askElsewhere(error: RecorderError): void {
-    if (error instanceof ServerError && error.clickhouseCode === null) this.#options.client.nextServer();
-  }
-
-  #recovered(): void {
-    this.#lastError = null;
-    this.#options.report({ kind: 'recovered', topic: this.#options.model.topic });
   }
 }

@@ -31,6 +31,15 @@ export function logFlusherEvent(logger: Logger, event: FlusherEvent): void {
         );
       }
       return;
+    case 'no_room':
+      logger.error(`nothing is delivered until the disk has room: ${event.message}`);
+      return;
+    case 'silent':
+      logger.warn(event.message);
+      return;
+    case 'answers':
+      logger.info(`${event.url} answers again, after ${Math.round(event.silentMs / 1000)} s`);
+      return;
     case 'recovered':
       logger.info({ topic: event.topic }, 'delivers again');
       return;

@@ -40,7 +40,7 @@ export interface LoaderProgress {
   backlog: number | null;
 }
 
-export interface LoaderResult extends DrainResult, LoaderProgress {
+export interface LoaderResult extends Omit<DrainResult, 'failure'>, LoaderProgress {
   /** What ended the flusher, or a topic's part of it; null where nothing did. */
   failure: RecorderError | null;
   topics: Record<string, { inserted: number; deadLettered: number }>;

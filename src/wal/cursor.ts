@@ -41,12 +41,14 @@ export interface CursorOptions {
   topic: string | null;
   /** Give each block a buffer of its own instead of one that the next call overwrites. */
   ownPayloads?: boolean;
+  /** Where payloads are read to without `ownPayloads`: cursors that take turns can share it. */
+  buffer?: ReadBuffer;
   onDamage?: (damage: CursorDamage) => void;
 }
 
 export interface WalBlock {
   header: RecordHeader;
-  /** 8-byte aligned. Valid until the next call of `next`, for ever with `ownPayloads`. */
+  /** 8-byte aligned. Valid until the next read into the same buffer, for ever with `ownPayloads`. */
   payload: Uint8Array;
   topic: WalTopic;
   walId: bigint;
@@ -65,13 +67,14 @@ interface Place {
 
 export class WalCursor {
   readonly #options: CursorOptions;
-  #buffer = new ReadBuffer();
+  #buffer: ReadBuffer;
   readonly #headerBuffer = new ReadBuffer();
   #place: Place | null = null;
   #lsn: bigint;
 
   constructor(options: CursorOptions) {
     this.#options = options;
+    this.#buffer = options.buffer ?? new ReadBuffer();
     this.#lsn = options.fromLsn;
   }
 

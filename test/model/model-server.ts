@@ -6,6 +6,7 @@ import type { TopicModel } from '../../src/schema/model.ts';
 import type { InsertRequest, SinkClient } from '../../src/sink/clickhouse-client.ts';
 import { ServerError } from '../../src/sink/server-error.ts';
 import { tableColumns } from '../../src/sink/table-columns.ts';
+import { bodyBytes } from '../support/insert-body.ts';
 import type { SeededRandom } from '../support/random.ts';
 import { type Cell, rowsOfBody } from './insert-rows.ts';
 import type { VirtualTime } from './virtual-time.ts';
@@ -69,8 +70,11 @@ export class ModelServer {
       url: 'http://model:8123',
       nextServer: () => {},
       close: () => Promise.resolve(),
-      query: async <T>(sql: string) => {
+      query: async <T>(sql: string, queryId?: string) => {
         await this.#reach();
+        if ([...this.#running].some((running) => running.queryId === queryId)) {
+          throw new ServerError('unavailable', 216, 'Code: 216. Query with this id is already running');
+        }
         return this.#answer(sql) as T[];
       },
       command: async (sql) => {
@@ -79,6 +83,7 @@ export class ModelServer {
         if (table !== undefined) this.#tables.get(table)!.exists = true;
       },
       insert: (request) => this.#insert(request),
+      ping: async () => (this.weather === 'down' ? 'refused' : 'ok'),
     };
   }
 
@@ -97,7 +102,7 @@ export class ModelServer {
     const table = this.#tables.get(/^INSERT INTO `hft`\.`(\w+)`/.exec(request.sql)?.[1] ?? '')!;
     const token = request.settings['insert_deduplication_token'] ?? null;
     const format = request.sql.endsWith('Native') ? 'Native' : 'RowBinary';
-    const rows = rowsOfBody(table.model, request.body, format);
+    const rows = rowsOfBody(table.model, bodyBytes(request), format);
     const fate = this.weather === 'calm' ? 0 : random.int(0, 11);
     const timeout = async (text: string): Promise<never> => {
       await this.#time.delay(30);
@@ -151,6 +156,7 @@ export class ModelServer {
     const listed = () =>
       [.../'(\w+)'/g[Symbol.matchAll](/ IN \((.*)\)/.exec(sql)?.[1] ?? '')].map((m) => m[1]!);
     const named = (names: string[]) => names.map((name) => ({ name, value: '' }));
+    if (sql.startsWith('SELECT 1')) return [{ one: 1 }];
     if (sql.startsWith('SELECT version()')) return [{ version: 'model' }];
     if (sql.includes('FROM system.settings')) {
       const old = ['allow_experimental_low_cardinality_type'];

@@ -6,19 +6,17 @@ import { describe, expect, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { BlockView } from '../../src/columns/block-codec.ts';
 import { realFileSystem } from '../../src/io/real-file-system.ts';
 import { topics } from '../../src/schema/registry.ts';
-import { createByteSink, reserve } from '../../src/sink/byte-sink.ts';
 import { CLICKHOUSE_18_16, MODERN } from '../../src/sink/capabilities.ts';
 import type { InsertRequest, SinkClient } from '../../src/sink/clickhouse-client.ts';
 import { listDeadLetters } from '../../src/sink/dead-letter.ts';
 import { type DeliveryContext, deliverGroup } from '../../src/sink/delivery.ts';
 import type { FlusherConfig, FlusherEvent } from '../../src/sink/flusher-types.ts';
-import type { GroupEncoder } from '../../src/sink/group-encoder.ts';
-import type { InsertGroup } from '../../src/sink/insert-group.ts';
+import type { GroupSlice, InsertGroup } from '../../src/sink/insert-group.ts';
 import { ServerError } from '../../src/sink/server-error.ts';
 import type { TablePlan } from '../../src/sink/table-plan.ts';
+import { bodyBytes } from '../support/insert-body.ts';
 import { type SeededRandom, seededRandom } from '../support/random.ts';
 
 /** How an insert ends: what is stored of it, when, and what the client hears. */
@@ -38,16 +36,13 @@ type Fate = (typeof FATES)[number];
 
 const model = topics[0]!;
 
-/** Stands for the encoders: the body is the LSNs. */
-const encodeLsns: GroupEncoder = (sink, slices) => {
+/** Stands for the encoders: the body is the LSNs, a piece a slice. */
+function* lsnsOf(_: InsertGroup, slices: readonly GroupSlice[]): Generator<Uint8Array, void> {
   for (const { lsn, fromRow, toRow } of slices) {
-    for (let row = fromRow; row < toRow; row++) {
-      reserve(sink, 8);
-      sink.view.setBigUint64(sink.position, lsn + BigInt(row), true);
-      sink.position += 8;
-    }
+    const lsns = Array.from({ length: toRow - fromRow }, (_, row) => lsn + BigInt(fromRow + row));
+    yield new Uint8Array(new BigUint64Array(lsns).buffer);
   }
-};
+}
 
 class ModelServer implements SinkClient {
   readonly url = 'model';
@@ -77,7 +72,7 @@ class ModelServer implements SinkClient {
   }
 
   async insert({ body, settings }: InsertRequest): Promise<void> {
-    const copy = body.slice();
+    const copy = bodyBytes({ body });
     const rows = [...new BigUint64Array(copy.buffer)];
     const token = settings['insert_deduplication_token'];
     if (this.#withTokens) {
@@ -129,6 +124,7 @@ class ModelServer implements SinkClient {
       this.#committing = [];
       return answer as T[];
     }
+    if (sql.startsWith('SELECT 1')) return [];
     const match = /wal_lsn BETWEEN (\d+) AND (\d+)/.exec(sql)!;
     const [first, last] = [BigInt(match[1]!), BigInt(match[2]!)];
     const found = this.stored.filter((lsn) => lsn >= first && lsn <= last);
@@ -149,6 +145,10 @@ class ModelServer implements SinkClient {
     this.serverChanges += 1;
   }
 
+  async ping(): Promise<'ok'> {
+    return 'ok';
+  }
+
   async command(): Promise<void> {}
   async close(): Promise<void> {}
 }
@@ -157,7 +157,8 @@ function groupOf(firstLsn: bigint, slices: { skip: number; rows: number }[]): In
   let lsn = firstLsn;
   const made = slices.map(({ skip, rows }) => {
     lsn += BigInt(skip);
-    const slice = { view: {} as BlockView, lsn, fromRow: 0, toRow: rows };
+    const place = { segment: '', offset: 0, payloadSizeBytes: 8, payloadChecksum: 0n, rowCount: rows };
+    const slice = { ...place, lsn, fromRow: 0, toRow: rows };
     lsn += BigInt(rows);
     return slice;
   });
@@ -173,6 +174,7 @@ function groupOf(firstLsn: bigint, slices: { skip: number; rows: number }[]): In
     payloadBytes: 0,
     partitionStartNs: 0n,
     partitionEndNs: 1n,
+    oldestNs: 0n,
     slices: made,
     contentHash: firstLsn,
   };
@@ -185,7 +187,7 @@ function contextFor(client: SinkClient, tokens: boolean, walDir: string, random:
     table: 'hft.t',
     capabilities: tokens ? MODERN : CLICKHOUSE_18_16,
     insertSql: (format) => `INSERT INTO hft.t FORMAT ${format}`,
-    encoder: () => encodeLsns,
+    encoder: () => () => {},
     ingestBetween: () => '1',
   };
   const config = { walDir, maxRetries: 3, retryBaseMs: 0, retryMaxMs: 0 } as FlusherConfig;
@@ -194,10 +196,11 @@ function contextFor(client: SinkClient, tokens: boolean, walDir: string, random:
     plan,
     config,
     fileSystem: realFileSystem,
-    sink: createByteSink(),
+    body: lsnsOf,
     signal: new AbortController().signal,
     random: random.next,
     report: (event) => events.push(event),
+    wait: async () => {},
     onFailure: () => {},
   };
   return { context, events };
@@ -306,3 +309,106 @@ for (const tokens of [true, false]) {
       }));
   });
 }
+
+describe('a group that is given up', () => {
+  const group = groupOf(10n, [{ skip: 0, rows: 4 }]);
+  const refused = () => new ServerError('refused', 53, 'Code: 53. type mismatch');
+  const lost = () => new ServerError('unknown', null, 'ECONNRESET');
+
+  /** A server that answers with what a test says. */
+  function scripted(insert: (n: number) => void, query: (sql: string, id?: string) => unknown[]) {
+    const commands: string[] = [];
+    let inserts = 0;
+    const client: SinkClient = {
+      url: 'scripted',
+      insert: async () => insert(inserts++),
+      query: async <T>(sql: string, id?: string) => query(sql, id) as T[],
+      command: async (sql) => void commands.push(sql),
+      ping: async () => 'ok',
+      nextServer: () => {},
+      close: async () => {},
+    };
+    return { client, commands };
+  }
+  const located = (rows: number) => [{ rows: String(rows), last_lsn: String(9 + rows) }];
+  const running = (count: number) => [{ running: String(count) }];
+  const deliver = (client: SinkClient) =>
+    withDirectory(async (directory) => {
+      const { context, events } = contextFor(client, true, directory, seededRandom('given up'));
+      const wanted = { group, format: 'Native' as const, token: 't', uncertain: false };
+      const outcome = await deliverGroup(context, wanted);
+      return { outcome, events, letters: listDeadLetters(realFileSystem, directory) };
+    });
+
+  test('is in no letter while an attempt without an answer still runs: that one is ended first', async () => {
+    let isRunning = true;
+    const { client, commands } = scripted(
+      (n) => {
+        throw n === 0 ? lost() : refused();
+      },
+      (sql) => {
+        if (sql.includes('system.processes')) return running(isRunning && commands.length === 0 ? 1 : 0);
+        if (sql.startsWith('SELECT 1')) return [];
+        // It commits in the moment in which it is ended.
+        isRunning &&= commands.length === 0;
+        return located(isRunning ? 0 : 4);
+      },
+    );
+    const { outcome, letters } = await deliver(client);
+    expect(commands[0]).toStartWith('KILL QUERY WHERE position(query_id');
+    expect({ outcome, letters }).toEqual({ outcome: 'inserted', letters: [] });
+  });
+
+  test('is asked for by its query ids, where the server does not list what it runs', async () => {
+    const asked: string[] = [];
+    const { client } = scripted(
+      (n) => {
+        throw n === 0 ? lost() : refused();
+      },
+      (sql, id) => {
+        if (sql.includes('system.processes')) return running(0);
+        if (!sql.startsWith('SELECT 1')) return located(asked.length < 3 ? 0 : 2);
+        asked.push(id!);
+        if (asked.length < 3) throw new ServerError('unavailable', 216, 'Code: 216. already running');
+        return [];
+      },
+    );
+    const { outcome, letters } = await deliver(client);
+    expect(outcome).toBe('dead');
+    expect(new Set(asked).size).toBe(1);
+    // The rows that came after all are not in the letter.
+    expect(letters).toMatchObject([{ rowCount: 2, groupRowCount: 4 }]);
+  });
+
+  test('a server that says again and again that it has rows, without them, is not believed', async () => {
+    const { client } = scripted(
+      (n) => {
+        if (n === 0) throw lost();
+      },
+      (sql) => (sql.includes('system.processes') ? running(0) : located(0)),
+    );
+    const { outcome, letters } = await deliver(client);
+    expect(outcome).toBe('dead');
+    expect(letters[0]).toMatchObject({ rowCount: 4 });
+    expect(letters[0]!.reason).toContain('has not its rows');
+  });
+
+  test('rows that can no longer be read do not keep the others from the server', async () => {
+    const inserted: string[] = [];
+    const { client } = scripted(
+      () => {},
+      (sql) => (sql.includes('system.processes') ? running(0) : located(inserted.length > 0 ? 4 : 0)),
+    );
+    const insert = client.insert;
+    client.insert = async (request) => {
+      inserted.push(request.settings['insert_deduplication_token']!);
+      await insert(request);
+    };
+    await withDirectory(async (directory) => {
+      const { context } = contextFor(client, true, directory, seededRandom('part'));
+      const wanted = { group, format: 'Native' as const, token: 'part', uncertain: true, isPart: true };
+      expect(await deliverGroup(context, wanted)).toBe('inserted');
+    });
+    expect(inserted).toEqual(['part']);
+  });
+});

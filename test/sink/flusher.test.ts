@@ -111,7 +111,7 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
           expect((await partSizes(topic)).map((part) => Number(part.rows))).toEqual([100, 60]);
         }
         expect(stats.topics.map(({ insertedRows }) => insertedRows)).toEqual(topics.map(() => 160n));
-      });
+      }, 60_000);
     }
 
     test('rows that come later are tailed, and a second run adds only what is new', async () => {
@@ -175,6 +175,26 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
       expect(await counts(gaps)).toEqual({ rows: 250, lsns: 250 });
       expect(events.filter(({ kind }) => kind === 'retry').length).toBeGreaterThan(0);
     });
+
+    for (const format of ['RowBinary', 'Native'] as const) {
+      test(`a ${format} group sent in many pieces is one part, once, also after a lost answer`, async () => {
+        config = { ...config, format, flushRows: 100_000, flushBytes: 1 << 26 };
+        const orders = topicByName('orders')!;
+        await writeWal(
+          walDir,
+          topics,
+          [0, 1, 2].map(() => content(orders, 800)),
+        );
+        const { result } = await runAll([orders], failingAfterInsert(1));
+        expect(result.complete).toBe(true);
+        expect(await counts(orders)).toEqual({ rows: 2400, lsns: 2400 });
+        expect((await partSizes(orders)).map((part) => Number(part.rows))).toEqual([2400]);
+        // As a token says it, without asking what is there.
+        const log = readFileSync(join(walDir, 'flush.log'), 'utf8');
+        const group = JSON.parse(/\{"type":"open".*\}/.exec(log)![0]) as { token: string };
+        expect(group.token).toContain(':orders:0-2399:');
+      });
+    }
 
     test('a lost flush log: the server says where to go on', async () => {
       await writeWal(walDir, topics, [content(gaps, 130)]);

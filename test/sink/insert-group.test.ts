@@ -27,7 +27,9 @@ function walBlock(lsn: bigint, times: readonly bigint[], recorder = 'r'): WalBlo
   const batch = batchOf(spans, rows, (row) => times[row]!);
   const payload = new Uint8Array(blockSizeBytes(batch, streamsOf(batch)));
   encodeBlock(batch, streamsOf(batch), payload);
-  const header = { lsn, rowCount: times.length, payloadChecksum: Bun.hash.xxHash3(payload) };
+  const payloadSizeBytes = payload.length;
+  const payloadChecksum = Bun.hash.xxHash3(payload);
+  const header = { lsn, rowCount: times.length, payloadSizeBytes, payloadChecksum };
   return { header, payload, walId: 9n, meta: { recorder } } as unknown as WalBlock;
 }
 

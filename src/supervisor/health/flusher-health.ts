@@ -10,7 +10,10 @@ const WORTH_MENTIONING_ATTEMPT = 2;
 export class FlusherHealth {
   readonly #health: HealthTracker;
   readonly #causes: HealthCauses;
-  /** Topics without a server; '' while connecting. One outage is one condition, not one a topic. */
+  /**
+   * Topics without a server, '' while connecting, and servers that are silent. One outage is one condition,
+   * not one a topic.
+   */
   readonly #unreachable = new Set<string>();
 
   constructor(health: HealthTracker, causes: HealthCauses) {
@@ -31,6 +34,19 @@ export class FlusherHealth {
         this.#reached(event.topic ?? '');
         health.clear('insert_refused', event.topic ?? '');
         health.clear('table_blocked', event.topic ?? '');
+        health.clear('delivery_no_room');
+        return;
+      case 'no_room':
+        health.raise('critical', causes.noRoomToDeliver(event.message));
+        return;
+      case 'silent':
+        this.#unreachable.add(event.url);
+        health.raise('degraded', causes.unreachable(event.message));
+        return;
+      case 'answers':
+        // Whoever still gets no rows there says so at its next attempt.
+        this.#unreachable.clear();
+        health.clear('clickhouse_unreachable');
         return;
       case 'retry':
         this.#failed(event.topic ?? '', event);

@@ -40,6 +40,15 @@ export class HealthCauses {
     };
   }
 
+  noRoomToDeliver(message: string): Cause {
+    return {
+      tag: 'delivery_no_room',
+      subject: '',
+      message: `the disk has no room for the flusher's own files; rows wait in the WAL: ${message}`,
+      command: 'df -h',
+    };
+  }
+
   flusherStopped(topic: string, message: string): Cause {
     return {
       tag: 'flusher_stopped',

@@ -6,7 +6,15 @@
 
 import { describeError, RecorderError } from '../../errors.ts';
 import type { FileSystem } from '../../io/file-system.ts';
-import { DEAD_LETTER_DIRECTORY, type DeadLetter, listDeadLetters } from '../../sink/dead-letter.ts';
+import {
+  bodyChecksum,
+  DEAD_LETTER_DIRECTORY,
+  type DeadLetter,
+  listDeadLetters,
+} from '../../sink/dead-letter.ts';
+import { queryIdPrefix } from '../../sink/locate-group.ts';
+import { backoffMs, pause } from '../../sink/retry.ts';
+import { ServerError } from '../../sink/server-error.ts';
 import { quoteString } from '../../sink/table-columns.ts';
 import { insertSettings } from '../../sink/table-plan.ts';
 import { openHorizon } from '../../wal/horizon.ts';
@@ -15,6 +23,7 @@ import type { RowFilter } from './replay-filter.ts';
 import { ReplayError } from './replay-group.ts';
 
 export const REPLAYED_DIRECTORY = 'replayed';
+const READ_SIZE_BYTES = 512 * 1024;
 
 /**
  * `replayed`: rows were sent. `present`: the server had them all. `unfinished`: the flusher is still at it.
@@ -115,29 +124,74 @@ function groupRowsOf({ groupRowCount, rowCount }: DeadLetter): number {
   return groupRowCount ?? rowCount;
 }
 
-/** Sends the body as it was kept, all of it or nothing. Returns the rows sent. */
+/**
+ * Sends the body as it was kept, all of it or nothing, until the server has every row of the group. It is
+ * asked before every attempt, once none runs there any more. Returns the rows sent.
+ */
 async function replayBody(options: ReplayOptions, letter: DeadLetter): Promise<number> {
-  const { client, capabilities, dryRun, id } = options;
+  const { dryRun, maxRetries, retryBaseMs, retryMaxMs, signal } = options;
   const groupRows = groupRowsOf(letter);
-  const found = await countGroup(options, letter);
-  if (found === groupRows) return 0;
-  if (found !== groupRows - letter.rowCount) {
-    throw new ReplayError(
-      `the server has ${found} of the group's ${groupRows} rows, the WAL no longer has them all`,
-    );
+  let sent = 0;
+  let spentTokens = 0;
+  let failure: unknown;
+  for (let attempt = 0; attempt <= maxRetries + 1 && !signal.aborted; attempt++) {
+    try {
+      await awaitAttempts(options, letter);
+      const found = await countGroup(options, letter);
+      if (found === groupRows) return sent;
+      if (found !== groupRows - letter.rowCount) {
+        throw new ReplayError(
+          `the server has ${found} of the group's ${groupRows} rows, the WAL no longer has them all`,
+        );
+      }
+      checkBody(options, letter);
+      if (dryRun) return letter.rowCount;
+      // One more look after the last attempt.
+      if (attempt > maxRetries) break;
+      sent = letter.rowCount;
+      await sendBody(options, letter, attempt, spentTokens);
+      // Where the rows are not there after this, the server knows the token without having them.
+      spentTokens++;
+      failure = undefined;
+    } catch (error) {
+      if (!(error instanceof ServerError)) throw error;
+      if (error.outcome === 'refused') throw error;
+      failure = error;
+      await pause(backoffMs(attempt, retryBaseMs, retryMaxMs, Math.random), signal);
+    }
   }
-  const body = readBody(options, letter);
-  if (dryRun) return letter.rowCount;
-  const settings = insertSettings(capabilities, letter.token, letter.rowCount);
+  throw new ReplayError(`${letter.bodyFile} did not bring the server all of its rows`, failure);
+}
+
+/** The letter's own token may be spent, known to a server that has not its rows: a replay has its own. */
+async function sendBody(
+  options: ReplayOptions,
+  letter: DeadLetter,
+  attempt: number,
+  spentTokens: number,
+): Promise<void> {
+  const { client, capabilities, id } = options;
   await client.insert({
     sql: letter.sql,
-    body,
-    queryId: `${id}-${letter.topic}-${letter.firstLsn}`,
-    settings,
+    body: readBody(options, letter),
+    queryId: `${attemptsPrefix(letter)}${id}-${attempt}`,
+    settings: insertSettings(capabilities, `${letter.token}:${id}-${spentTokens}`, letter.rowCount),
   });
-  const now = await countGroup(options, letter);
-  if (now !== groupRows) throw new ReplayError(`after the insert the server has ${now} of ${groupRows} rows`);
-  return letter.rowCount;
+}
+
+/** Throws while an attempt at the letter's group, of the flusher or of a replay, still runs on the server. */
+async function awaitAttempts({ client }: ReplayOptions, letter: DeadLetter): Promise<void> {
+  const rows = await client.query<{ running: string }>(
+    'SELECT count() AS running FROM system.processes' +
+      ` WHERE position(query_id, ${quoteString(attemptsPrefix(letter))}) = 1`,
+  );
+  if (Number(rows[0]?.running ?? 0) === 0) return;
+  throw new ServerError('unknown', null, 'an earlier attempt still runs on the server');
+}
+
+function attemptsPrefix({ walId, topic, firstLsn, lastLsn }: DeadLetter): string {
+  const lsns = { firstLsn: BigInt(firstLsn), lastLsn: BigInt(lastLsn) };
+  return queryIdPrefix({ walId: BigInt(`0x${walId}`), topic, ...lsns });
 }
 
 async function countGroup({ client }: ReplayOptions, letter: DeadLetter): Promise<number> {
@@ -149,11 +203,32 @@ async function countGroup({ client }: ReplayOptions, letter: DeadLetter): Promis
   return Number(rows[0]?.rows ?? 0);
 }
 
-function readBody({ fileSystem, dir }: ReplayOptions, letter: DeadLetter): Uint8Array {
-  const body = fileSystem.readFile(`${dir}/${DEAD_LETTER_DIRECTORY}/${letter.bodyFile}`);
-  const sum = Bun.hash.xxHash3(body).toString(16).padStart(16, '0');
-  if (body.length === letter.bodySizeBytes && sum === letter.bodyChecksum) return body;
+/** Throws where the body is not what was written. */
+function checkBody(options: ReplayOptions, letter: DeadLetter): void {
+  let sizeBytes = 0;
+  const counted = function* () {
+    for (const piece of readBody(options, letter)) {
+      sizeBytes += piece.length;
+      yield piece;
+    }
+  };
+  if (bodyChecksum(counted()) === letter.bodyChecksum && sizeBytes === letter.bodySizeBytes) return;
   throw new ReplayError(`${letter.bodyFile} is damaged`);
+}
+
+function* readBody({ fileSystem, dir }: ReplayOptions, letter: DeadLetter): Generator<Uint8Array, void> {
+  const file = fileSystem.open(`${dir}/${DEAD_LETTER_DIRECTORY}/${letter.bodyFile}`, 'read');
+  try {
+    for (let position = 0; ; ) {
+      const piece = new Uint8Array(READ_SIZE_BYTES);
+      const length = file.read(piece, position);
+      if (length === 0) return;
+      position += length;
+      yield piece.subarray(0, length);
+    }
+  } finally {
+    file.close();
+  }
 }
 
 function setAside(fileSystem: FileSystem, dir: string, { bodyFile }: DeadLetter): void {

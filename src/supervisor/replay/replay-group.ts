@@ -105,6 +105,7 @@ export async function sendMissing(
 ): Promise<number> {
   const { client, signal } = server;
   let sent = 0;
+  let spentTokens = 0;
   let failure: unknown;
   for (let attempt = 0; attempt <= server.maxRetries + 1 && !signal.aborted; attempt++) {
     try {
@@ -114,7 +115,9 @@ export async function sendMissing(
       // One more look after the last attempt.
       if (attempt > server.maxRetries) break;
       if (attempt === 0 || sent === 0) sent = rowCountOf(slices);
-      await insert(server, plan, group, slices, attempt);
+      await insert(server, plan, group, slices, attempt, spentTokens);
+      // Where the rows are not there after this, the server knows the token without having them.
+      spentTokens++;
       failure = undefined;
     } catch (error) {
       if (!(error instanceof ServerError)) throw error;
@@ -144,13 +147,14 @@ async function insert(
   group: ReplayGroup,
   slices: readonly BlockSlice[],
   attempt: number,
+  spentTokens: number,
 ): Promise<void> {
   resetSink(sink);
   const origin = { recorder: new TextEncoder().encode(group.recorder), walId: group.walId };
   plan.encoder(format)(sink, slices, origin);
   const body = writtenBytes(sink);
   const rows = rowCountOf(slices);
-  const token = `${id}:${group.topic}:${Bun.hash.xxHash3(body).toString(16)}`;
+  const token = `${id}:${group.topic}:${Bun.hash.xxHash3(body).toString(16)}:${spentTokens}`;
   const queryId = `${id}-${group.topic}-${crypto.randomUUID()}-${attempt}`;
   const settings = insertSettings(plan.capabilities, token, rows);
   await client.insert({ sql: plan.insertSql(format), body, queryId, settings });

@@ -132,6 +132,7 @@ export class Watch implements IngestObserver {
   }
 
   durable({ topicIndex, rows, oldestNs }: SealedRows): void {
+    this.#parts?.flusher?.wake();
     this.#durableRows[topicIndex]! += rows;
     this.#metrics.durable.observe({ topic: topics[topicIndex]!.topic }, samplesOf.ageSeconds(oldestNs));
   }
