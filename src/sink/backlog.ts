@@ -1,5 +1,5 @@
-// Counts rows of the WAL that are not delivered, from block headers alone: for what is left after a drain,
-// and for `recorder reconcile`. Damaged stretches are left out; the cursor reports those.
+// Counts rows of the WAL that are not delivered, from headers alone: for what is left after a drain, and for
+// what a loader has before it. Damaged stretches are left out where records are read; the cursor reports those.
 
 import type { FileSystem } from '../io/file-system.ts';
 import { errorCode } from '../io/file-system.ts';
@@ -7,12 +7,14 @@ import { WalFormatError } from '../wal/errors.ts';
 import { endLsn, segmentsAmong } from '../wal/format.ts';
 import { openHorizon } from '../wal/horizon.ts';
 import {
+  headerOf,
   openSegmentFile,
   ReadBuffer,
   readRecordHeader,
   recordSizeBytes,
   type SegmentFile,
 } from '../wal/segment-file.ts';
+import type { SegmentMeta } from '../wal/segment-meta.ts';
 import { readFlushLog } from './flush-log.ts';
 
 /** What a topic has in the WAL that is not delivered. */
@@ -68,7 +70,10 @@ export function undeliveredRows(
   return leftOf(fileSystem, directory, delivered, horizon.durableLsn());
 }
 
-/** As countBacklog, with bytes and age. */
+/**
+ * As countBacklog, with bytes and age, which are estimates for segments of which nothing is delivered: their
+ * rows are known from the headers of segments, so that a backlog of 16 GB is counted as fast as one of 100 MB.
+ */
 export function measureBacklog(
   fileSystem: FileSystem,
   directory: string,
@@ -84,12 +89,51 @@ export function measureBacklog(
     const segment = tryOpen(fileSystem, directory, baseLsn);
     if (segment === null) continue;
     try {
-      countSegment(segment, fromLsn, durableLsn, counts);
+      const next = nextBase === undefined ? null : headerOf(fileSystem, directory, nextBase);
+      const whole = next === null ? null : rowsBetween(segment, next.meta, nextBase!);
+      const isCut = (topic: string) => isWithin(fromLsn(topic), baseLsn, nextBase!);
+      if (whole !== null && nextBase! <= durableLsn && ![...whole.keys()].some(isCut)) {
+        addWhole(segment, whole, fromLsn, counts);
+      } else countSegment(segment, fromLsn, durableLsn, counts);
     } finally {
       segment.file.close();
     }
   }
   return counts;
+}
+
+function isWithin(lsn: bigint | null, firstLsn: bigint, endLsn: bigint): boolean {
+  return lsn !== null && lsn > firstLsn && lsn < endLsn;
+}
+
+/** Rows of a segment by topic, as the next one's header says; null where the two do not fit. */
+function rowsBetween({ baseLsn, meta }: SegmentFile, next: SegmentMeta, nextBase: bigint) {
+  const before = new Map(meta.topics.map(({ topic, rowsBefore }) => [topic, rowsBefore]));
+  const rows = new Map(
+    next.topics.map(({ topic, rowsBefore }) => [topic, rowsBefore - (before.get(topic) ?? 0n)]),
+  );
+  let sum = 0n;
+  for (const count of rows.values()) sum += count < 0n ? nextBase : count;
+  return sum === nextBase - baseLsn ? rows : null;
+}
+
+/** A segment of which each topic needs all or nothing: no record of it is read. */
+function addWhole(
+  { file, baseLsn, meta }: SegmentFile,
+  rows: ReadonlyMap<string, bigint>,
+  fromLsn: (topic: string) => bigint | null,
+  counts: Map<string, Backlog>,
+): void {
+  const total = [...rows.values()].reduce((sum, count) => sum + count, 0n);
+  const createdNs = BigInt(Date.parse(meta.createdAt) || Date.now()) * 1_000_000n;
+  for (const [topic, count] of rows) {
+    const from = fromLsn(topic);
+    if (count === 0n || from === null || from > baseLsn) continue;
+    const sum = counts.get(topic) ?? { rows: 0n, bytes: 0, oldestNs: createdNs };
+    sum.rows += count;
+    sum.bytes += Math.round(file.sizeBytes() * (Number(count) / Number(total)));
+    counts.set(topic, sum);
+  }
 }
 
 function tryOpen(fileSystem: FileSystem, directory: string, baseLsn: bigint): SegmentFile | null {

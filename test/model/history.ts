@@ -396,6 +396,8 @@ export class History {
     // What runs at the server comes to its end before nothing is left to do.
     await this.#time.advance(250);
     this.#check();
+    // What came by datagrams waits for no ack, but perhaps for the next look at a disk that was full.
+    await this.#time.until(this.#owner, () => this.#recorder!.path.flush(HEALING_MS));
     const flusher = this.#flusher!;
     const { complete, left } = await this.#time.until(this.#flusherOwner, () => flusher.drain(HEALING_MS));
     if (!complete && !this.#oracle.mayForget) throw new Error(`not delivered: ${show(left)}`);

@@ -1,6 +1,6 @@
 // The flusher from WAL to real servers: everything arrives once, through crashes, outages and refusals.
 
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'bun:test';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,6 +18,7 @@ import { compileSchema, hasFlatc, topicSchema } from '../support/schemas.ts';
 import { clientOf, type RunningServer, serverKinds, TIMEOUT_MS } from './servers.ts';
 import { randomRow, type WalContent, writeWal } from './wal-fixture.ts';
 
+setDefaultTimeout(60_000);
 const DRAIN_MS = 20_000;
 const DAY_NS = 86_400_000_000_000n;
 /** Yesterday at noon: no test crosses midnight by chance, and no TTL is near. */
@@ -111,7 +112,7 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
           expect((await partSizes(topic)).map((part) => Number(part.rows))).toEqual([100, 60]);
         }
         expect(stats.topics.map(({ insertedRows }) => insertedRows)).toEqual(topics.map(() => 160n));
-      }, 60_000);
+      });
     }
 
     test('rows that come later are tailed, and a second run adds only what is new', async () => {
