@@ -1,5 +1,6 @@
 // Counts rows of the WAL that are not delivered, from headers alone: for what is left after a drain, and for
-// what a loader has before it. Damaged stretches are left out where records are read; the cursor reports those.
+// what a loader has before it. Damaged stretches are left out where records are read; the cursor reports
+// those.
 
 import type { FileSystem } from '../io/file-system.ts';
 import { errorCode } from '../io/file-system.ts';
@@ -72,7 +73,8 @@ export function undeliveredRows(
 
 /**
  * As countBacklog, with bytes and age, which are estimates for segments of which nothing is delivered: their
- * rows are known from the headers of segments, so that a backlog of 16 GB is counted as fast as one of 100 MB.
+ * rows are known from the headers of segments, so that a backlog of 16 GB is counted as fast as one of 100
+ * MB.
  */
 export function measureBacklog(
   fileSystem: FileSystem,
