@@ -115,7 +115,6 @@ export class Wal {
    * WalWriteError (nothing was appended, the next append goes to a new segment) or WalClosedError.
    */
   append(block: BlockAppend): bigint {
-    if (this.#closed !== null) throw this.#closed;
     checkBlock(block, this.#settings.topics.length);
     this.#writeRescued();
     if (this.#endDue) this.#writeLastHeader(false);
@@ -179,7 +178,6 @@ export class Wal {
    * new horizon. One sync runs at a time; calls during one share the next. Rejects with WalSyncError.
    */
   async sync(): Promise<{ durableLsn: bigint }> {
-    if (this.#closed !== null) throw this.#closed;
     // A sync that failed since the caller ended its group has taken rows of it out of the file.
     this.#writeRescued();
     if (this.#settings.syncPolicy === 'group') await this.#syncs.request();
@@ -245,7 +243,7 @@ export class Wal {
     try {
       write();
     } catch (cause) {
-      this.#closed = this.#segments.abandon(segment);
+      this.#closed ??= this.#segments.abandon(segment);
       throw this.#closed ?? new WalWriteError(`write to ${segment.name} failed`, cause);
     }
   }
@@ -292,6 +290,7 @@ export class Wal {
   }
 
   #writeRescued(): void {
+    if (this.#closed !== null) throw this.#closed;
     for (let block = this.#rescued[0]; block !== undefined; block = this.#rescued[0]) {
       this.#put(block);
       this.#rescued.shift();

@@ -169,6 +169,21 @@ test('rows of a failed sync that cannot be read back close the WAL', async () =>
   expect(readAll(fileSystem)).toEqual({ blocks: [kept], damages: [] });
 });
 
+test('a WAL that a failed sync has closed writes nothing more, whoever asks', async () => {
+  const fileSystem = new MemoryFileSystem();
+  const wal = await open(fileSystem, { syncPolicy: 'interval', syncIntervalMs: 1e6 });
+  appendRandom(wal, random);
+  fileSystem.fault = (operation, path) =>
+    ['sync', 'truncate'].includes(operation) && path.endsWith('.wal') ? 'EIO' : null;
+  await wal.syncNow().catch(() => undefined);
+  const before = fileSystem.list(DIR);
+  fileSystem.fault = (operation, path) => (operation === 'write' && path.endsWith('.wal') ? 'EIO' : null);
+  await expect(wal.syncNow()).rejects.toBeInstanceOf(WalClosedError);
+  expect(() => wal.endGroup()).toThrow(WalClosedError);
+  expect(() => appendRandom(wal, random)).toThrow(WalClosedError);
+  expect(segmentsAmong(fileSystem.list(DIR))).toEqual(segmentsAmong(before));
+});
+
 test('the end of a group that cannot be written is mended before anything follows it', async () => {
   const fileSystem = new MemoryFileSystem();
   const wal = await open(fileSystem);
