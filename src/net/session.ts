@@ -66,9 +66,9 @@ export interface StreamPosition {
 /** Positions up to which all frames had been appended when capture() was called. */
 export type StreamCapture = readonly { stream: Stream; seq: number }[];
 
-/** Highest number up to which nothing is missing. */
+/** Highest number up to which nothing is missing; of datagrams, which nobody sends again, the highest. */
 export function ackableSeq(stream: Stream): number {
-  const hole = stream.holes[0];
+  const hole = stream.isDatagram ? undefined : stream.holes[0];
   return hole === undefined ? stream.receivedSeq : hole.first - 1;
 }
 
@@ -187,7 +187,7 @@ export class StreamTable {
       stream.holes = (holes ?? []).map((hole) => ({ ...hole }));
       stream.isDatagram = isDatagram;
       stream.unreported = unreported;
-      stream.capturedSeq = isDatagram ? lastSeq : ackableSeq(stream);
+      stream.capturedSeq = ackableSeq(stream);
       stream.durableSeq = stream.capturedSeq;
     }
     this.#forgetSome();

@@ -111,6 +111,18 @@ describe('StreamTable', () => {
     expect(ackableSeq(stream)).toBe(10);
   });
 
+  test('a datagram stream stands at its highest number, whatever is missing below it', () => {
+    const streams = new StreamTable();
+    const holes = [{ first: 3, last: 4 }];
+    const unreported = [{ first: 7, last: 7 }];
+    const position = { source: 'f', session: 's', lastSeq: 10 };
+    streams.restore([{ ...position, holes, unreported, isDatagram: true }]);
+    for (const at of ['capture', 'now'] as const) {
+      expect(streams.snapshot(at)).toEqual([{ ...position, unreported }]);
+    }
+    expect(streams.unreportedSessions('f')).toEqual(['s']);
+  });
+
   test('a snapshot restores to the same positions', () => {
     const streams = new StreamTable();
     const stream = streams.open('é', 's', true);
