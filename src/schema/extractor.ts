@@ -5,7 +5,7 @@
 // (frame-shape.ts); the code here reads every frame, and alone says what is wrong with one. Invariants:
 //   - nothing outside [start, end) is read, whatever the frame says (the checks of verifier.ts in order)
 //   - nothing is allocated for a frame, except one view for a string or vector longer than BULK_COPY_BYTES,
-//     and as long as shapes are learned
+//     and for one frame of many while shapes are looked for
 //   - 64-bit values are two 32-bit words, floats are words: no BigInt, no bit changes (a bool becomes 0 or 1)
 //   - the row is written at batch.rowCount and not counted; after a fault nothing counted has changed
 //   - all arithmetic stays in 32-bit integers: offsets are read as signed, 2^31 and above fail as negative
@@ -20,7 +20,7 @@ import {
   startSource,
   varSource,
 } from './cell-source.ts';
-import { ShapeLearner } from './frame-shape.ts';
+import { type Learning, ShapeLearner } from './frame-shape.ts';
 import { Malformed } from './malformed.ts';
 import type { ColumnModel, TopicModel } from './model.ts';
 import { MIN_FRAME_SIZE_BYTES } from './verifier.ts';
@@ -32,24 +32,27 @@ import { MIN_FRAME_SIZE_BYTES } from './verifier.ts';
  */
 export type Extract = (view: DataView, bytes: Uint8Array, start: number, end: number, batch: Batch) => number;
 
-/** Makes the extractor of a topic; a vtable is learned when it has come `learnAfter` times. */
-export function createExtractor(model: TopicModel, learnAfter?: number): Extract {
+/** Makes the extractor of a topic. */
+export function createExtractor(model: TopicModel, learning?: Learning): Extract {
   const factory = new Function('growVar', 'completeEnds', extractorSource(model)) as (
     grow: typeof growVar,
     complete: typeof completeEnds,
   ) => Extract;
   const readAny = factory(growVar, completeEnds);
   const writer: CellWriter = { written: model.columns.map(({ index }) => index), skipped: [] };
-  const learner = new ShapeLearner(model, learnAfter);
-  const { readers } = learner;
+  const learner = new ShapeLearner(model, learning);
+  const { readers, hits } = learner;
   return (view, bytes, start, end, batch) => {
     for (let i = 0; i < readers.length; i++) {
-      if (readers[i]!(view, bytes, start, end, batch) === Malformed.ok) return Malformed.ok;
+      if (readers[i]!(view, bytes, start, end, batch) === Malformed.ok) {
+        hits[i] = hits[i]! + 1;
+        return Malformed.ok;
+      }
     }
     if (batch.lastWriter !== writer) enterBatch(batch, writer);
     const code = readAny(view, bytes, start, end, batch);
     if (code !== Malformed.ok) discardRow(batch);
-    else if (!learner.isFull) learner.saw(view, start, batch);
+    else learner.saw(view, start, batch);
     return code;
   };
 }

@@ -8,8 +8,9 @@
 // Invariants
 // - A reader accepts no frame that the code for every frame (extractor.ts) would refuse, and writes the same
 //   cells. It never says what is wrong: whatever it does not like goes to the code for every frame.
-// - Shapes are few: MAX_SHAPES a topic, so that a producer cannot fill the memory with code; the vtables that
-//   come after that are read by the code for every frame.
+// - Shapes are few: a producer cannot fill the memory with code, and a frame is not compared with many.
+//   Builders leave out fields that have their default, so rows with many optional fields have many vtables:
+//   none of them is learned, and looking for frequent ones pauses for longer and longer.
 
 import { type Batch, batchLayout, growVar } from '../columns/batch.ts';
 import { type CellWriter, completeEnds, enterBatch } from '../columns/clean-cells.ts';
@@ -19,15 +20,27 @@ import { Malformed } from './malformed.ts';
 import type { ColumnModel, TopicModel } from './model.ts';
 import { MIN_FRAME_SIZE_BYTES } from './verifier.ts';
 
-const MAX_SHAPES = 16;
-/** Vtables that are counted at a time. */
-const MAX_CANDIDATES = 64;
-/** Making a reader takes some 0.3 ms, and the compiler must warm up to it: not for a handful of frames. */
-const LEARN_AFTER = 1000;
-/** What a reader returns for a frame that is not its own, or that it does not like. */
-const NOT_MINE = -1;
+/** Each costs a comparison for frames that are not its own. */
+const MAX_SHAPES = 6;
 /** A longer vtable has entries that no column of ours has; it is not learned. */
 const MAX_VTABLE_BYTES = 512;
+/** After a window in which nothing was learned so many frames pass unseen, then twice as many, and so on. */
+const FIRST_PAUSE = 8192;
+const LONGEST_PAUSE = 2 ** 24;
+
+/** How vtables are learned. */
+export interface Learning {
+  /** One frame of so many is looked at: the look costs more than reading the frame. */
+  sampleEvery: number;
+  /** Frames looked at before the counts begin anew. */
+  windowSamples: number;
+  /** Of them, so many of one vtable make a reader for it: what is rarer does not pay for the comparison. */
+  learnAfter: number;
+}
+
+const LEARNING: Learning = { sampleEvery: 16, windowSamples: 512, learnAfter: 96 };
+/** What a reader returns for a frame that is not its own, or that it does not like. */
+const NOT_MINE = -1;
 
 /** A vtable, and the size of the batches that its reader is for. */
 interface Shape {
@@ -37,38 +50,63 @@ interface Shape {
 
 /** Counts vtables and makes readers of those that come often. */
 export class ShapeLearner {
-  /** Readers made so far; each returns Malformed.ok or NOT_MINE. */
+  /** Readers made so far, at most MAX_SHAPES; each returns Malformed.ok or NOT_MINE. */
   readonly readers: Extract[] = [];
+  /** Frames that each has read since the last one was made. */
+  readonly hits = new Float64Array(MAX_SHAPES);
   readonly #model: TopicModel;
-  readonly #learnAfter: number;
+  readonly #learning: Learning;
   readonly #counts = new Map<string, number>();
+  #samples = 0;
+  #unseen = 0;
+  #pause = FIRST_PAUSE;
 
-  constructor(model: TopicModel, learnAfter: number = LEARN_AFTER) {
+  constructor(model: TopicModel, learning: Learning = LEARNING) {
     this.#model = model;
-    this.#learnAfter = learnAfter;
-  }
-
-  /** No further shape is learned. */
-  get isFull(): boolean {
-    return this.readers.length >= MAX_SHAPES;
+    this.#learning = learning;
   }
 
   /** Notes a frame that the code for every frame has accepted. */
-  saw(view: DataView, start: number, { stride }: Batch): void {
+  saw(view: DataView, start: number, batch: Batch): void {
+    if (this.#unseen > 0) {
+      this.#unseen--;
+      return;
+    }
+    this.#sample(view, start, batch);
+    this.#unseen = Math.max(this.#unseen, this.#learning.sampleEvery - 1);
+  }
+
+  #sample(view: DataView, start: number, { stride }: Batch): void {
     const table = start + view.getInt32(start, true);
     const at = table - view.getInt32(table, true);
     const sizeBytes = view.getUint16(at, true);
+    if (++this.#samples > this.#learning.windowSamples) this.#endWindow();
     if (sizeBytes > MAX_VTABLE_BYTES) return;
     const vtable = new Uint8Array(view.buffer, view.byteOffset + at, sizeBytes);
     const key = `${stride}:${String.fromCharCode(...vtable)}`;
     const count = (this.#counts.get(key) ?? 0) + 1;
-    if (count >= this.#learnAfter) {
-      this.#counts.delete(key);
-      this.readers.push(createReader(this.#model, { vtable: vtable.slice(), stride }));
-      return;
-    }
-    if (this.#counts.size >= MAX_CANDIDATES) this.#counts.clear();
     this.#counts.set(key, count);
+    if (count < this.#learning.learnAfter) return;
+    this.#counts.delete(key);
+    this.#pause = FIRST_PAUSE;
+    this.#learn({ vtable: vtable.slice(), stride });
+  }
+
+  /** The rows may have too many vtables for any to be frequent: they are looked at less and less often. */
+  #endWindow(): void {
+    this.#samples = 0;
+    this.#counts.clear();
+    this.#unseen = this.#pause;
+    this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE);
+  }
+
+  /** Adds a reader; the one that was needed least gives way. */
+  #learn(shape: Shape): void {
+    const { readers, hits } = this;
+    let index = readers.length;
+    if (index === MAX_SHAPES) index = hits.indexOf(Math.min(...hits));
+    readers[index] = createReader(this.#model, shape);
+    hits.fill(0);
   }
 }
 

@@ -15,6 +15,9 @@ const SLOW_MS = 60_000;
 const CAPACITY = 24;
 const SHAPES = 5;
 
+/** Looks at every frame, and soon. */
+const learning = (learnAfter: number) => ({ sampleEvery: 1, windowSamples: 1e6, learnAfter });
+
 /** A random row with exactly these columns. */
 function rowOf(model: TopicModel, kind: readonly string[], random: SeededRandom): Row {
   const row: Row = {};
@@ -77,7 +80,7 @@ for (const model of [...topics, allTypes.model]) {
         const expected = record(generic, createBatch(model, CAPACITY), sent, dropped);
         for (const learnAfter of [1, 3, 50]) {
           const batch = createBatch(model, CAPACITY);
-          const found = record(createExtractor(model, learnAfter), batch, sent, dropped);
+          const found = record(createExtractor(model, learning(learnAfter)), batch, sent, dropped);
           expect(found).toEqual(expected);
         }
         expect(expected.codes.filter((code) => code === Malformed.ok).length).toBeGreaterThan(80);
@@ -93,7 +96,7 @@ test('a shape that was learned for one size of batch is not used for another', (
   const random = seededRandom('shapes and batch sizes');
   const frames = randomFrames(model, random, 200);
   const drop = frames.map(() => false);
-  const extract = createExtractor(model, 1);
+  const extract = createExtractor(model, learning(1));
   const generic = createGeneric(model, classOf(model));
   for (const capacity of [CAPACITY, 4 * CAPACITY, CAPACITY]) {
     const found = record(extract, createBatch(model, capacity), frames, drop);
