@@ -17,7 +17,7 @@ import type { FileHandle, FileSystem } from '../io/file-system.ts';
 import type { TopicModel } from '../schema/model.ts';
 import { checksum, RECORD_HEADER_SIZE_BYTES } from '../wal/format.ts';
 import { createByteSink, resetSink, writtenBytes } from './byte-sink.ts';
-import type { BlockSlice, GroupEncoder } from './group-encoder.ts';
+import type { BlockSlice, GroupEncoder, GroupOrigin } from './group-encoder.ts';
 import type { GroupSlice, InsertGroup } from './insert-group.ts';
 
 /** Blocks that are encoded at a time: this many bytes, at least one block. */
@@ -62,24 +62,43 @@ export function* groupBody(
   slices: readonly GroupSlice[],
   encoder: GroupEncoder,
 ): Generator<Uint8Array, void> {
-  const { buffers } = source;
   const files = new SegmentFiles(source);
   const origin = { recorder: new TextEncoder().encode(recorder), walId };
-  const given: ArrayBuffer[] = [];
   try {
-    for (let next = 0; next < slices.length; ) {
-      const count = partLength(slices, next);
-      const part = readPart(files, buffers, model, slices, next, count);
-      next += count;
-      resetSink(buffers.encoded);
-      encoder(buffers.encoded, part, origin);
-      const bytes = writtenBytes(buffers.encoded).slice();
-      given.push(bytes.buffer);
-      if (given.length > TAKEN_AFTER_PARTS) given.shift()!.transfer(0);
-      yield* pieces(bytes);
-    }
+    yield* lentPieces(encodedParts(source.buffers, files, model, slices, encoder, origin));
   } finally {
     files.close();
+  }
+}
+
+function* encodedParts(
+  buffers: BodyBuffers,
+  files: SegmentFiles,
+  model: TopicModel,
+  slices: readonly GroupSlice[],
+  encoder: GroupEncoder,
+  origin: GroupOrigin,
+): Generator<Uint8Array<ArrayBuffer>, void> {
+  for (let next = 0; next < slices.length; ) {
+    const count = partLength(slices, next);
+    const part = readPart(files, buffers, model, slices, next, count);
+    next += count;
+    resetSink(buffers.encoded);
+    encoder(buffers.encoded, part, origin);
+    yield writtenBytes(buffers.encoded).slice();
+  }
+}
+
+/**
+ * Cuts parts, each alone in its buffer, into pieces. A part's memory is given back when some later ones have
+ * been asked for.
+ */
+export function* lentPieces(parts: Iterable<Uint8Array<ArrayBuffer>>): Generator<Uint8Array, void> {
+  const lent: ArrayBuffer[] = [];
+  for (const part of parts) {
+    lent.push(part.buffer);
+    if (lent.length > TAKEN_AFTER_PARTS) lent.shift()!.transfer(0);
+    yield* pieces(part);
   }
 }
 
