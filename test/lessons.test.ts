@@ -38,12 +38,12 @@ const lessons: readonly { failure: string; tests: readonly (readonly [file: stri
     failure: 'of two announced rows one was loaded, and the file was put away as done',
     tests: [
       [
-        'test/supervisor/reconcile.test.ts',
+        'test/supervisor/replay/reconcile.test.ts',
         'names exactly the rows that are missing, pending, double or foreign',
       ],
       ['test/sink/delivery.test.ts', 'random failures: each row is stored once, or is in a dead letter'],
       [
-        'test/supervisor/replay.test.ts',
+        'test/supervisor/replay/replay.test.ts',
         'a letter of which the server has a part gets the rest, from the WAL',
       ],
     ],
@@ -63,11 +63,14 @@ const lessons: readonly { failure: string; tests: readonly (readonly [file: stri
     failure: 'fills were dropped for want of space while there was room for them',
     tests: [
       [
-        'test/supervisor/disk-monitor.test.ts',
+        'test/supervisor/guards/disk-monitor.test.ts',
         'market data stops at critical, the rest at halt, orders and fills not while there is room',
       ],
-      ['test/supervisor/disk-monitor.test.ts', 'rows of streams are dropped only where the policy says so'],
-      ['test/supervisor/memory-guard.test.ts', 'market data goes first, fills last'],
+      [
+        'test/supervisor/guards/disk-monitor.test.ts',
+        'rows of streams are dropped only where the policy says so',
+      ],
+      ['test/supervisor/guards/memory-guard.test.ts', 'market data goes first, fills last'],
     ],
   },
   {
@@ -85,7 +88,7 @@ const lessons: readonly { failure: string; tests: readonly (readonly [file: stri
         'a table that lost a column blocks its topic alone, until it is put right',
       ],
       [
-        'test/supervisor/health.test.ts',
+        'test/supervisor/health/health.test.ts',
         'a blocked topic is critical until it is delivered; damage is a loss with its rows',
       ],
     ],
@@ -120,10 +123,10 @@ const lessons: readonly { failure: string; tests: readonly (readonly [file: stri
     failure: 'a degraded mode dropped rows and counted none',
     tests: [
       [
-        'test/supervisor/ingest-drops.test.ts',
+        'test/supervisor/ingest/ingest-drops.test.ts',
         'shed topics lose datagrams and no row of a stream; stopped ones lose both',
       ],
-      ['test/supervisor/health.test.ts', 'a loss is counted, and stays until it is acknowledged'],
+      ['test/supervisor/health/health.test.ts', 'a loss is counted, and stays until it is acknowledged'],
     ],
   },
   {
@@ -160,7 +163,7 @@ const lessons: readonly { failure: string; tests: readonly (readonly [file: stri
     failure: 'a file went before the cursor behind it was durable: a crash loop',
     tests: [
       [
-        'test/supervisor/retention.test.ts',
+        'test/supervisor/guards/retention.test.ts',
         'checkpoint first, unlink second, also when the power fails in between',
       ],
       ['test/model/mutants.ts', 'the flush log is durable before a segment goes'],

@@ -30,6 +30,7 @@ function showConfig(config: Config, json: boolean): void {
     value: shownValue(config, name),
     origin: config.origins[name],
     description: settings[name].description,
+    reloads: settings[name].reloads,
   }));
   const warnings = unknownVariables(process.env, config.configFile);
   if (json) {
@@ -42,7 +43,8 @@ function showConfig(config: Config, json: boolean): void {
     colWidths: [null, 24, 13, 60],
     style: { head: [], border: [] },
   });
-  for (const row of rows) table.push([row.name, row.value, row.origin, row.description]);
+  for (const { name, value, origin, description, reloads } of rows)
+    table.push([name, value, origin, reloads ? `${description}. SIGHUP reloads it` : description]);
   printLine(table.toString());
   for (const warning of warnings) printLine(`warning: ${warning}`);
 }

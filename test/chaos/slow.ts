@@ -58,7 +58,7 @@ export interface SlowResult {
 }
 
 /** Resident memory beyond HFT_MEMORY_MAX_BYTES; docs/OPERATIONS.md says what it is made of. */
-export const MEMORY_CONSTANT_MIB = 640;
+export const MEMORY_CONSTANT_MIB = 256;
 const MEMORY_BOUND_MIB = 64;
 /** So small that the WAL is full before the server is back, on a slow machine too. */
 const WAL_MIB_PER_SECOND = 2;
