@@ -1,5 +1,4 @@
 import pino, { type Logger, type LoggerOptions } from 'pino';
-import pretty from 'pino-pretty';
 import { LogRepeats } from './log-repeats.ts';
 
 export type { Logger };
@@ -11,7 +10,7 @@ const FATAL = 60;
  * Logger on standard error: readable text on a terminal, JSON lines otherwise; repeats are summed up.
  * @param level least level that is written
  */
-export function createLogger(name: string, level = 'info'): Logger {
+export async function createLogger(name: string, level = 'info'): Promise<Logger> {
   const options: LoggerOptions = {
     name,
     level,
@@ -19,6 +18,8 @@ export function createLogger(name: string, level = 'info'): Logger {
     hooks: { logMethod: limitRepeats(new LogRepeats()) },
   };
   if (!process.stderr.isTTY) return pino(options, pino.destination({ dest: 2, sync: true }));
+  // Loaded where it is needed: a service's start does not wait for it.
+  const { default: pretty } = await import('pino-pretty');
   return pino(options, pretty({ colorize: true, destination: 2, sync: true, ignore: 'pid,hostname' }));
 }
 

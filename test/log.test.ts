@@ -6,7 +6,7 @@ import { LogRepeats } from '../src/log-repeats.ts';
 
 const program = `
   import { createLogger } from ${JSON.stringify(join(import.meta.dir, '../src/log.ts'))};
-  const logger = createLogger('test');
+  const logger = await createLogger('test');
   for (let i = 0; i < 500; i++) logger.warn({ i }, \`connection \${i} ended 17 bytes into a frame\`);
   for (let i = 0; i < 12; i++) logger.fatal('the end');
   logger.debug('not at this level');

@@ -122,7 +122,7 @@ async function run(command: Command, flags: LoadFlags): Promise<void> {
   try {
     const loaded = configOf(command);
     let config = loaded;
-    const logger = createLogger('loader', config.logLevel);
+    const logger = await createLogger('loader', config.logLevel);
     warnUnknownVariables(logger, config);
     if (config.clickhouseDisabled) {
       throw new RecorderError('clickhouse_off', 'ClickHouse is off: there is nowhere to deliver to', {

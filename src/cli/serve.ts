@@ -127,7 +127,7 @@ export function registerServe(program: Command): void {
     try {
       const allowMissingSegments = options.allowMissingSegments === true;
       const config = { ...configOf(command), allowMissingSegments };
-      const logger = createLogger('recorder', config.logLevel);
+      const logger = await createLogger('recorder', config.logLevel);
       endOnFault(logger);
       warnUnknownVariables(logger, config);
       const load = () => ({ ...configOf(command), allowMissingSegments });

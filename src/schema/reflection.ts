@@ -60,6 +60,9 @@ export interface ReflectedSchema {
   } | null;
 }
 
+/** One for all: a schema has hundreds of texts, and it is read at each start. */
+const decoder = new TextDecoder();
+
 /** One FlatBuffers table at `position`; every read is checked against the buffer. */
 class Table {
   readonly #buffer: ByteBuffer;
@@ -119,7 +122,7 @@ class Table {
   #text(at: number): string {
     const length = this.#buffer.readUint32(at);
     this.#check(at + 4, length);
-    return new TextDecoder().decode(this.#buffer.bytes().subarray(at + 4, at + 4 + length));
+    return decoder.decode(this.#buffer.bytes().subarray(at + 4, at + 4 + length));
   }
 
   string(slot: number): string {

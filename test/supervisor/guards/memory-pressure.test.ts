@@ -30,7 +30,7 @@ async function openPath(disk: MemoryFileSystem) {
     batchRows: 64,
     memoryMaxBytes: MAX_BYTES,
   };
-  const logger = createLogger('test', 'silent');
+  const logger = await createLogger('test', 'silent');
   return await openIngestPath(config, [FEED], observer, logger, { fileSystem: disk });
 }
 
