@@ -136,34 +136,60 @@ function latency(find: Find, stage: string, title: string, held: string | null):
   });
 }
 
-const GROWTH = [
-  { name: 'connections', title: 'Connections', sizes: [1, 4, 16, 64] },
-  { name: 'symbols', title: 'Distinct symbols', sizes: [1, 10, 100, 10_000, 1_000_000] },
-  { name: 'levels', title: 'Book levels on both sides', sizes: [1, 5, 10, 20, 50] },
-  { name: 'frame-bytes', title: 'Bytes a frame', sizes: [60, 256, 1024, 4096, 16_384, 65_536] },
-] as const;
+interface Growth {
+  name: string;
+  title: string;
+  /** What is measured, for the line under the title. */
+  what: string;
+  sizes: readonly number[];
+  /** Name of the result of a size. */
+  result: (size: number) => string;
+  xName: string;
+}
 
-function growth(find: Find, { name, title, sizes }: (typeof GROWTH)[number]): string | null {
+const ofRate = (name: string, title: string, sizes: readonly number[]): Growth => ({
+  name,
+  title,
+  what: 'Unix socket → durable',
+  sizes,
+  result: (size) => `growth/${name}/${size}`,
+  xName: title.toLowerCase(),
+});
+const ofBacklog = (part: string, title: string, what: string): Growth => ({
+  name: `backlog-${part}`,
+  title,
+  what,
+  sizes: [1, 4, 16],
+  result: (size) => `growth/backlog/${size}GB/${part}`,
+  xName: 'GB of backlog',
+});
+
+const GROWTH: readonly Growth[] = [
+  ofRate('connections', 'Connections', [1, 4, 16, 64]),
+  ofRate('symbols', 'Distinct symbols', [1, 10, 100, 10_000, 1_000_000]),
+  ofRate('levels', 'Book levels on both sides', [1, 5, 10, 20, 50]),
+  ofRate('frame-bytes', 'Bytes a frame', [60, 256, 1024, 4096, 16_384, 65_536]),
+  ofBacklog('replay', 'Replay of a backlog', 'WAL → ClickHouse 26.7, Native'),
+  ofBacklog('resident', 'Memory of the loader', 'Most resident memory'),
+  ofBacklog('start', 'Start with a backlog', 'Start of the recorder to its first connection'),
+];
+
+function growth(find: Find, { title, what, sizes, result: nameOf, xName }: Growth): string | null {
   const found = sizes.flatMap((size) => {
-    const result = find(`growth/${name}/${size}`);
+    const result = find(nameOf(size));
     return result === undefined ? [] : [{ size, result }];
   });
   if (found.length < 2) return null;
   const { unit } = found[0]!.result;
+  const points = found.map(({ size, result }) => ({ x: size, y: result.value }));
+  const name = withUnit(found.at(-1)!.result.value, unit);
   return drawLines({
     title,
-    subtitle: `Unix socket → durable, ${unit}`,
-    lines: [
-      {
-        name: withUnit(found.at(-1)!.result.value, unit),
-        colour: 'bar',
-        dashed: false,
-        points: found.map(({ size, result }) => ({ x: size, y: result.value })),
-      },
-    ],
+    subtitle: `${what}, ${unit}`,
+    lines: [{ name, colour: 'bar', dashed: false, points }],
     xTicks: found.map(({ size }) => ({ at: size, text: shortNumber(size) })),
     yText: shortNumber,
-    xName: title.toLowerCase(),
+    xName,
     linear: true,
     width: 520,
     height: 300,
