@@ -85,10 +85,15 @@ export async function chunkOf(kind: string): Promise<Chunk> {
   return { model, bytes, view: new DataView(bytes.buffer), starts, ends };
 }
 
-/** Extracts the chunk into the emptied batch. */
-export function fill(extract: Extract, { bytes, view, starts, ends }: Chunk, batch: Batch): void {
+/** Extracts the first frames of the chunk into the emptied batch. */
+export function fill(
+  extract: Extract,
+  { bytes, view, starts, ends }: Chunk,
+  batch: Batch,
+  frames = FRAMES,
+): void {
   resetBatch(batch);
-  for (let i = 0; i < FRAMES; i++) {
+  for (let i = 0; i < frames; i++) {
     const code = extract(view, bytes, starts[i]!, ends[i]!, batch);
     if (code !== 0) throw new Error(`frame ${i} was refused with code ${code}`);
     commitRow(batch, 1, i + 1, 0, 0, 0);
