@@ -47,8 +47,8 @@ export interface InsertRequest {
   /** `INSERT INTO … FORMAT …` */
   sql: string;
   /**
-   * Whole, or in pieces that nobody changes later. What their maker throws cuts the request off, and `insert`
-   * throws it as it is.
+   * Whole, or in pieces, each valid until the next one is asked for. What their maker throws cuts the request
+   * off, and `insert` throws it as it is.
    */
   body: Uint8Array | Generator<Uint8Array, void>;
   queryId: string;

@@ -42,7 +42,7 @@ export interface DeliveryContext {
   plan: TablePlan;
   config: FlusherConfig;
   fileSystem: FileSystem;
-  /** The body of an insert of these rows of a group, in pieces; the same whenever it is asked for. */
+  /** The body of an insert of these rows of a group, see groupBody; the same whenever it is asked for. */
   body: (
     group: InsertGroup,
     slices: readonly GroupSlice[],

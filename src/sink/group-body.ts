@@ -8,8 +8,8 @@
 // Invariants
 // - The same slices in the same format give the same bytes, whatever was sent before.
 // - What is read again is what the group was made of: every block is checked against its checksum.
-// - Buffers are shared by all topics of a thread: nothing lies in them from one step to the next. Pieces are
-//   copies, for whoever takes them.
+// - Buffers are shared by all topics of a thread: nothing lies in them from one step to the next. A piece is
+//   its taker's until it asks for the next one (fetch copies it before it does; a test sees to that).
 
 import { openBlock } from '../columns/block-codec.ts';
 import { RecorderError } from '../errors.ts';
@@ -26,12 +26,6 @@ const PART_PAYLOAD_BYTES = 1024 * 1024;
 const PIECE_SIZE_BYTES = 256 * 1024;
 /** A larger buffer is given back after use. */
 const KEPT_SIZE_BYTES = 4 * PART_PAYLOAD_BYTES;
-
-/**
- * A part's memory is given back at once when so many later ones were asked for: the collector would leave
- * tens of MB lying. Whoever still held it would find it empty, never filled with other rows.
- */
-const TAKEN_AFTER_PARTS = 4;
 
 /** Buffers for making bodies, shared by all topics of a thread. */
 export interface BodyBuffers {
@@ -52,9 +46,9 @@ export interface BodySource {
 }
 
 /**
- * The body of an insert of these rows of a group, in pieces that its taker owns. `return` it when it is not
- * taken to its end. Throws RecorderError `group_changed` where a block is no longer what it was, and the file
- * system's errors.
+ * The body of an insert of these rows of a group, in pieces that are valid until the next one is asked for.
+ * `return` it when it is not taken to its end. Throws RecorderError `group_changed` where a block is no
+ * longer what it was, and the file system's errors.
  */
 export function* groupBody(
   source: BodySource,
@@ -85,20 +79,25 @@ function* encodedParts(
     next += count;
     resetSink(buffers.encoded);
     encoder(buffers.encoded, part, origin);
-    yield writtenBytes(buffers.encoded).slice();
+    yield writtenBytes(buffers.encoded);
   }
 }
 
 /**
- * Cuts parts, each alone in its buffer, into pieces. A part's memory is given back when some later ones have
- * been asked for.
+ * Parts in pieces, valid until the next one is asked for. A part may change when the next is asked for, or
+ * another topic's: it is copied, into memory that is given back at the end (the collector would leave it
+ * lying).
  */
-export function* lentPieces(parts: Iterable<Uint8Array<ArrayBuffer>>): Generator<Uint8Array, void> {
-  const lent: ArrayBuffer[] = [];
-  for (const part of parts) {
-    lent.push(part.buffer);
-    if (lent.length > TAKEN_AFTER_PARTS) lent.shift()!.transfer(0);
-    yield* pieces(part);
+export function* lentPieces(parts: Iterable<Uint8Array>): Generator<Uint8Array, void> {
+  let own = new Uint8Array(0);
+  try {
+    for (const part of parts) {
+      if (own.length < part.length) own = new Uint8Array(Math.ceil(part.length * 1.25));
+      own.set(part);
+      yield* pieces(own.subarray(0, part.length));
+    }
+  } finally {
+    own.buffer.transfer(0);
   }
 }
 

@@ -19,6 +19,7 @@ import { WalFullError, WalLockedError } from '../wal/errors.ts';
 import { HORIZON_FILE, openHorizon } from '../wal/horizon.ts';
 import { flusherConfig } from './flusher-config.ts';
 import { logFlusherEvent } from './flusher-log.ts';
+import { awaitRecovery } from './replay/await-recovery.ts';
 import { recoverOwnerless } from './replay/recover-ownerless.ts';
 import { logRecovery } from './replay/recovery-log.ts';
 import { recorderState } from './status-file.ts';
@@ -63,7 +64,9 @@ export interface Loader {
  * @throws RecorderError when `once` and there is no WAL, or it cannot be recovered
  */
 export async function startLoader(options: LoaderOptions): Promise<Loader> {
-  if (options.once) await recoverFinished(options);
+  const { walDir } = options.config;
+  const isLeftBehind = await awaitRecovery(realFileSystem, walDir, options.logger);
+  if (options.once || isLeftBehind) await recoverFinished(options);
   return new WalLoader(options);
 }
 

@@ -16,6 +16,7 @@ import { measureWal, type WalUsage } from '../guards/wal-usage.ts';
 import { FlusherHealth } from '../health/flusher-health.ts';
 import { HealthTracker } from '../health/health.ts';
 import { HealthCauses } from '../health/health-causes.ts';
+import { readLosses, writeLosses } from '../health/health-file.ts';
 import { createHealthLog } from '../health/health-log.ts';
 import { HealthPoll } from '../health/health-poll.ts';
 import { loaderParts } from './dashboard-parts.ts';
@@ -41,6 +42,7 @@ export class LoaderWatch {
   readonly #server: HttpServer | null;
   readonly #dashboard: Dashboard;
   #usage: WalUsage | null = null;
+  #lossesChanged = false;
   #backlog: ReadonlyMap<string, Backlog> = new Map();
 
   /** Opens the HTTP server; throws where its address was given and does not work. */
@@ -50,7 +52,12 @@ export class LoaderWatch {
     this.#logger = logger;
     this.#stats = stats;
     const causes = new HealthCauses(config.walDir, clickhouseUrls(config)[0]!);
-    this.#health = new HealthTracker(createHealthLog(logger));
+    const log = createHealthLog(logger);
+    this.#health = new HealthTracker((change) => {
+      log(change);
+      this.#lossesChanged ||= change.condition.state === 'data_loss';
+    });
+    this.#health.restore(readLosses(this.#lossesDir));
     this.#flusherHealth = new FlusherHealth(this.#health, causes);
     this.#poll = new HealthPoll(this.#health, causes);
     const answers = watchRoutes({
@@ -91,6 +98,7 @@ export class LoaderWatch {
 
   stop(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
+    if (this.#lossesChanged) writeLosses(this.#lossesDir, this.#health.losses());
     this.#stopLoopDelay();
     this.#dashboard.stop();
     this.#server?.stop();
@@ -105,7 +113,13 @@ export class LoaderWatch {
     this.#timer.unref();
   }
 
+  /** Beside the flusher's lock: `health.json` of the WAL directory is the recorder's. */
+  get #lossesDir(): string {
+    return `${this.#config.walDir}/flusher`;
+  }
+
   #look(): void {
+    if (this.#lossesChanged) this.#lossesChanged = !writeLosses(this.#lossesDir, this.#health.losses());
     try {
       const { topics, durableLsn } = this.#stats();
       const { walDir } = this.#config;
