@@ -1,7 +1,7 @@
 // Stops, kills and restarts of a recorder while producers send: nothing lost, nothing twice.
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { existsSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { topics } from '../../src/schema/registry.ts';
 import { startTestServer, type TestServer } from '../support/embedded.ts';
@@ -30,7 +30,7 @@ afterAll(async () => server?.close());
 
 interface Left {
   durable: boolean;
-  undelivered: { left: { topic: string; rows: number }[] };
+  undelivered: { left: { topic: string; rows: number }[]; failure?: string };
 }
 
 interface FeedJson {
@@ -97,6 +97,32 @@ test('SIGTERM without a server: says what is left and exits 0; the next start de
     expect(online.log()).toContain('stopped, nothing left to deliver');
   } finally {
     await online.end('SIGKILL');
+  }
+}, 60_000);
+
+test('SIGTERM after delivery has failed for good: says why, what is left and where, and exits 1', async () => {
+  using home = temporaryHome();
+  mkdirSync(join(home.path, 'wal'));
+  // The folder of the flusher's lock cannot be made.
+  writeFileSync(join(home.path, 'wal', 'flusher'), '');
+  const recorder = await startRecorderProcess(home.path, { flags: into('failed') });
+  expect((await feed(recorder, '--rows', '2000', '--session', 'failed')).json.acked).toBe(2000);
+  const stopped = await recorder.end('SIGTERM');
+  expect(stopped.code).toBe(1);
+  const { durable, undelivered } = JSON.parse(stopped.output) as Left;
+  expect(durable).toBe(true);
+  expect(undelivered.failure).toContain('flusher');
+  const rows = undelivered.left.reduce((sum, left) => sum + left.rows, 0);
+  expect(rows).toBeGreaterThanOrEqual(2000);
+  expect(recorder.log()).toContain('delivery had stopped: ');
+  expect(recorder.log()).toMatch(/warn: \d+ rows of fills are left in the WAL in \S+wal; the next start/);
+
+  rmSync(join(home.path, 'wal', 'flusher'));
+  const again = await startRecorderProcess(home.path, { flags: into('failed') });
+  try {
+    await expectReconciled(again, 'failed', 2000);
+  } finally {
+    await again.end('SIGKILL');
   }
 }, 60_000);
 
