@@ -135,7 +135,9 @@ function provenanceWriter(name: string): WriteColumn {
   switch (name) {
     case 'recorder':
       return (sink, slices, origin) => {
-        for (let row = rowsIn(slices); row > 0; row--) writeString(sink, origin.recorder);
+        const start = sink.position;
+        writeString(sink, origin.recorder);
+        repeat(sink, start, rowsIn(slices));
       };
     case 'source':
     case 'session':
@@ -146,8 +148,9 @@ function provenanceWriter(name: string): WriteColumn {
       return (sink, slices) => writeWords(sink, slices, 'ingestTsWords');
     case 'wal_id':
       return (sink, slices, { walId }) => {
-        const word = new Uint8Array(new BigUint64Array([walId]).buffer);
-        for (let row = rowsIn(slices); row > 0; row--) writeBytes(sink, word);
+        const start = sink.position;
+        writeBytes(sink, new Uint8Array(new BigUint64Array([walId]).buffer));
+        repeat(sink, start, rowsIn(slices));
       };
     case 'wal_lsn':
       return writeLsns;
@@ -158,8 +161,28 @@ function provenanceWriter(name: string): WriteColumn {
 
 function writeStreamNames(sink: ByteSink, slices: readonly BlockSlice[], part: 'source' | 'session'): void {
   for (const { view, fromRow, toRow } of slices) {
-    for (let row = fromRow; row < toRow; row++)
-      writeString(sink, view.streams[view.streamIndex[row]!]![part]);
+    const { streams, streamIndex } = view;
+    for (let row = fromRow; row < toRow; ) {
+      const index = streamIndex[row]!;
+      let end = row + 1;
+      while (end < toRow && streamIndex[end] === index) end++;
+      const start = sink.position;
+      writeString(sink, streams[index]![part]);
+      repeat(sink, start, end - row);
+      row = end;
+    }
+  }
+}
+
+/** What was written from `start` on, once, shall be there `count` times. */
+function repeat(sink: ByteSink, start: number, count: number): void {
+  const sizeBytes = sink.position - start;
+  const end = start + sizeBytes * count;
+  reserve(sink, end - sink.position);
+  while (sink.position < end) {
+    const next = Math.min(end, sink.position + (sink.position - start));
+    sink.bytes.copyWithin(sink.position, start, start + next - sink.position);
+    sink.position = next;
   }
 }
 

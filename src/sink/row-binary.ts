@@ -83,7 +83,7 @@ function compile(model: TopicModel): EncodeRows {
         }
         let start = 0, end = 0, rest = 0;
         ${model.columns.map(writeCell).join('\n')}
-        for (let i = 0; i < prefix.length; i++) bytes[p + i] = prefix[i];
+        bytes.set(prefix, p);
         p += prefix.length;
         view.setInt32(p, seq[row * 2], true); view.setInt32(p + 4, seq[row * 2 + 1], true);
         view.setInt32(p + 8, ts[row * 2], true); view.setInt32(p + 12, ts[row * 2 + 1], true);

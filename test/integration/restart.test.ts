@@ -100,7 +100,7 @@ test('SIGTERM without a server: says what is left and exits 0; the next start de
   }
 }, 60_000);
 
-test('SIGTERM after delivery has failed for good: says why, what is left and where, and exits 1', async () => {
+test('SIGTERM after delivery has failed for good: says why and what is left where, exits 1', async () => {
   using home = temporaryHome();
   mkdirSync(join(home.path, 'wal'));
   // The folder of the flusher's lock cannot be made.

@@ -1,8 +1,9 @@
 // A loader reads a WAL only after it has been recovered from a power loss.
 //
-// What a power loss left may end in the middle of a group: recovery takes such rows back, their producers send
-// them again, and they get other LSNs. A loader that had read them before would bring them twice. A killed
-// process leaves nothing of that kind: its writes are in the page cache, and the durable horizon is right.
+// What a power loss left may end in the middle of a group: recovery takes such rows back, their producers
+// send them again, and they get other LSNs. A loader that had read them before would bring them twice. A
+// killed process leaves nothing of that kind: its writes are in the page cache, and the durable horizon is
+// right.
 
 import { readFileSync } from 'node:fs';
 import type { FileSystem } from '../../io/file-system.ts';
