@@ -7,7 +7,7 @@
 import type { FileSystem } from '../io/file-system.ts';
 
 /** Finished segments stay cached up to this size: a flusher that is half a second behind reads no disk. */
-const KEPT_BYTES = 256 * 1024 * 1024;
+const KEPT_BYTES = 128 * 1024 * 1024;
 /** Dropped at a time, which takes some 0.3 ms: a whole segment at once would be seen in the latency. */
 const STEP_BYTES = 8 * 1024 * 1024;
 
