@@ -4,7 +4,7 @@
 import type { FileSystem } from '../io/file-system.ts';
 import { isAccepted, readAcceptedLosses } from './accepted-losses.ts';
 import { WalFormatError } from './errors.ts';
-import { endLsn } from './format.ts';
+import { decodeSegmentHeader, endLsn, SEGMENT_HEADER_SIZE_BYTES } from './format.ts';
 import { openHorizon } from './horizon.ts';
 import { ownerState, readLock } from './lock.ts';
 import { firstRecordOffset } from './recovery-plan.ts';
@@ -101,7 +101,7 @@ export function verifyWal(
     prevChecksum: null,
     baseLsn: null,
   };
-  const own = segments.filter((segment) => checkOwnership(walk, segments, segment));
+  const own = segments.filter((segment) => checkOwnership(walk, fileSystem, dir, segments, segment));
   const trimmedLsn = readTrimmedLsn(fileSystem, dir);
   for (const { before, firstLsn: from, lastLsn } of missingSegments(own, trimmedLsn)) {
     add(walk, before, 0, 0, 'missing', 'missing_segment', from, lastLsn);
@@ -136,7 +136,13 @@ function add(
 }
 
 /** Whether a segment belongs to this WAL; reports it when it does not, or when its header cannot be used. */
-function checkOwnership(walk: Walk, segments: readonly SurveyedSegment[], segment: SurveyedSegment): boolean {
+function checkOwnership(
+  walk: Walk,
+  fileSystem: FileSystem,
+  dir: string,
+  segments: readonly SurveyedSegment[],
+  segment: SurveyedSegment,
+): boolean {
   const { name, baseLsn, header, fault, sizeBytes } = segment;
   if (header !== null && header.walId !== walk.report.walId) {
     add(walk, name, 0, sizeBytes, 'foreign', 'foreign_wal', baseLsn, baseLsn - 1n);
@@ -153,9 +159,22 @@ function checkOwnership(walk: Walk, segments: readonly SurveyedSegment[], segmen
   }
   const unborn = segment === segments.at(-1) && walk.provenLsn <= baseLsn;
   const reason = sizeBytes === 0 ? 'empty_segment' : fault;
-  const headerEnd = Math.min(sizeBytes, 64);
+  const headerEnd = headerEndOf(fileSystem, `${dir}/${name}`);
   add(walk, name, 0, headerEnd, unborn ? 'unborn' : 'corruption', reason, baseLsn, baseLsn - 1n);
   return true;
+}
+
+/** Where a damaged header ends: with its metadata where the fixed part is whole. */
+function headerEndOf(fileSystem: FileSystem, path: string): number {
+  const file = fileSystem.open(path, 'read');
+  try {
+    const fixed = new Uint8Array(SEGMENT_HEADER_SIZE_BYTES);
+    const header = decodeSegmentHeader(fixed.subarray(0, file.read(fixed, 0)));
+    const sizeBytes = typeof header === 'string' ? fixed.length : header.headerSizeBytes;
+    return Math.min(sizeBytes, file.sizeBytes());
+  } finally {
+    file.close();
+  }
 }
 
 function verifySegment(
