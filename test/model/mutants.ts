@@ -234,6 +234,21 @@ export const mutants: readonly Mutant[] = [
     }),
   },
   {
+    rule: 'numbers of datagrams that were missing at a crash are reported after it',
+    within: 400,
+    options: { walSync: 'group' },
+    seams: () => ({
+      ...noSeams,
+      path: ({ streams }) => {
+        const open = streams.open.bind(streams);
+        Object.assign(streams, {
+          unreportedSessions: () => [],
+          open: (...args: Parameters<typeof open>) => Object.assign(open(...args), { unreported: [] }),
+        });
+      },
+    }),
+  },
+  {
     rule: 'positions of sessions outlive the process',
     within: 200,
     options: { walSync: 'group' },

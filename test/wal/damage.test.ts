@@ -193,7 +193,7 @@ describe('the end of a WAL whose owner was killed', () => {
     }
   });
 
-  test('any flipped byte: what was durable and is whole stays, and whole groups up to the damage', async () => {
+  test('any flipped byte: what is durable and whole stays, and whole groups up to the damage', async () => {
     const fileSystem = new MemoryFileSystem();
     const wal = await open(fileSystem);
     const written: KnownBlock[] = [];

@@ -169,6 +169,20 @@ test('rows of a failed sync that cannot be read back close the WAL', async () =>
   expect(readAll(fileSystem)).toEqual({ blocks: [kept], damages: [] });
 });
 
+test('the end of a group that a failed sync took apart is written with its rows', async () => {
+  const fileSystem = new MemoryFileSystem();
+  const wal = await open(fileSystem);
+  const before = appendRandom(wal, random, { endsGroup: false });
+  fileSystem.fault = (operation, path) => (operation === 'sync' && path.endsWith('.wal') ? 'EIO' : null);
+  await wal.syncNow().catch(() => undefined);
+  fileSystem.fault = () => null;
+  wal.endGroup();
+  expect((await wal.sync()).durableLsn).toBe(wal.nextLsn);
+  const rescued = { ...before, lsn: BigInt(before.rowCount), endsGroup: true };
+  expect(readAll(fileSystem)).toEqual({ blocks: [rescued], damages: [] });
+  await wal.close();
+});
+
 test('a WAL that a failed sync has closed writes nothing more, whoever asks', async () => {
   const fileSystem = new MemoryFileSystem();
   const wal = await open(fileSystem, { syncPolicy: 'interval', syncIntervalMs: 1e6 });

@@ -157,6 +157,26 @@ test('a flush log that cannot be synced, is another WAL`s, or is gone removes no
   await s.wal.close();
 }, 30_000);
 
+test('what a failed sync of the flusher left in memory alone is not believed', async () => {
+  for (let round = 0; round < 20; round++) {
+    const random = seededRandom('retention after a failed sync');
+    const s = await scene(random);
+    const lsn = segmentsOf(s.disk)[2]!.baseLsn;
+    await deliverAll(s, lsn);
+    s.disk.fault = (operation, path) => (operation === 'sync' && path.endsWith('flush.log') ? 'EIO' : null);
+    await s.log.end().catch(() => undefined);
+    s.disk.fault = () => null;
+    await s.retention.run();
+    const after = s.disk.afterPowerLoss(random);
+    const kept = segmentsOf(after)[0]!.baseLsn;
+    const { progress } = readFlushLog(after, DIR)!;
+    for (const { topic, lsn: first } of s.blocks) {
+      if (first < kept) expect(progress.get(topic)!.nextLsn).toBeGreaterThan(first);
+    }
+    await s.wal.close();
+  }
+});
+
 test('delivered segments stay for their time, unless bytes or room run out', async () => {
   const random = seededRandom('retention-time');
   let nowMs = Date.now();
