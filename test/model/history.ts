@@ -262,9 +262,16 @@ export class History {
 
   /** The owner is dead. */
   #unlock(path: string): void {
+    this.#undisturbed(() => {
+      if (this.#disk.exists(path)) this.#disk.unlink(path);
+    });
+  }
+
+  /** Looks at the disk, or changes it, without its faults. */
+  #undisturbed(action: () => void): void {
     const { fault } = this.#disk;
     this.#disk.fault = () => null;
-    if (this.#disk.exists(path)) this.#disk.unlink(path);
+    action();
     this.#disk.fault = fault;
   }
 
@@ -332,6 +339,7 @@ export class History {
       for (const producer of this.#producers) producer.mayForget = true;
     }
     this.#adopt(this.#disk.afterPowerLoss(this.#random));
+    this.#undisturbed(() => this.#guarded(() => this.#oracle.checkpoint(this.#disk)));
     this.#forgetRecorder();
     this.#unlock(`${DIR}/flusher/lock`);
   }

@@ -2,6 +2,8 @@
 
 import type { FileSystem } from '../../src/io/file-system.ts';
 import { DEAD_LETTER_DIRECTORY, listDeadLetters } from '../../src/sink/dead-letter.ts';
+import { readFlushLog } from '../../src/sink/flush-log.ts';
+import { segmentsAmong } from '../../src/wal/format.ts';
 import { type Cell, rowsOfBody } from './insert-rows.ts';
 import { FEED_SOURCE, type ModelFeed } from './model-feed.ts';
 import type { ModelProducer, SentFrame } from './model-producer.ts';
@@ -24,6 +26,8 @@ export class Oracle {
   readonly #lsns = new Map<bigint, Set<bigint>>();
   /** By table and stream: the last sequence number and LSN. */
   readonly #last = new Map<string, { seq: bigint; lsn: bigint }>();
+  /** LSNs by topic. */
+  readonly #delivered = new Map<string, bigint[]>();
   readonly #dead: { topic: string; firstLsn: bigint; lastLsn: bigint }[] = [];
 
   constructor(producers: readonly ModelProducer[], feed: ModelFeed | null) {
@@ -47,6 +51,9 @@ export class Oracle {
     this.#lsns.set(cells['wal_id'] as bigint, wal);
     if (wal.has(lsn)) throw new Error(`LSN ${lsn} is there twice: ${key}`);
     wal.add(lsn);
+    const delivered = this.#delivered.get(topic) ?? [];
+    this.#delivered.set(topic, delivered);
+    delivered.push(lsn);
     if (this.#stored.has(key) && !this.mayForget) throw new Error(`${key} is there twice`);
     this.#stored.add(key);
     if (this.#dead.some((dead) => dead.topic === topic && dead.firstLsn <= lsn && lsn <= dead.lastLsn))
@@ -59,6 +66,23 @@ export class Oracle {
       throw new Error(`${place}: seq ${seq} after ${last.seq}`);
     }
     this.#last.set(place, { seq, lsn });
+  }
+
+  /**
+   * After a power loss: what the disk has of the flush log says of every row that was delivered, and whose
+   * segment has gone, that it was. A flusher would else look for rows that nobody has any more.
+   */
+  checkpoint(fileSystem: FileSystem): void {
+    if (this.mayForget || !fileSystem.exists(DIR)) return;
+    const oldest = segmentsAmong(fileSystem.list(DIR))[0]?.baseLsn;
+    if (oldest === undefined) return;
+    const progress = readFlushLog(fileSystem, DIR)?.progress;
+    for (const [topic, lsns] of this.#delivered) {
+      const nextLsn = progress?.get(topic)?.nextLsn ?? 0n;
+      const gone = lsns.find((lsn) => nextLsn <= lsn && lsn < oldest);
+      if (gone === undefined) continue;
+      throw new Error(`${topic}: the segment of LSN ${gone} has gone before the flush log was durable`);
+    }
   }
 
   /** Every frame that was acknowledged is at the server, or in a dead letter. */
