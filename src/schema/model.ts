@@ -1,6 +1,6 @@
 // The model of a topic: what all other stages know of a schema. Read from the reflection file (.bfbs) that
-// flatc makes of schemas/<topic>.fbs, at start-up and when an old WAL segment is opened; immutable from then
-// on.
+// flatc makes of schemas/<topic>.fbs, when code is generated and when an old WAL segment is opened; immutable
+// from then on.
 
 import { canonicalType, defaultClickhouseType, scalarWidthBytes, typeProblem } from './clickhouse-type.ts';
 import { type ReflectedField, readReflection, SchemaError } from './reflection.ts';

@@ -1,13 +1,18 @@
 // The topics this program was built with; made once at start-up from the generated reflection files.
 
 import { generatedTopics } from './generated/index.ts';
+import { models } from './generated/models.ts';
 import type { GeneratedClass } from './generic.ts';
-import { readTopicModel, type TopicModel } from './model.ts';
+import type { TopicModel } from './model.ts';
 import { SchemaError } from './reflection.ts';
 import { createRegistry } from './topic-table.ts';
 
 const registry = createRegistry(
-  generatedTopics.map(({ bfbsBase64 }) => readTopicModel(new Uint8Array(Buffer.from(bfbsBase64, 'base64')))),
+  generatedTopics.map(({ bfbsBase64 }, index) => {
+    const bfbs = new Uint8Array(Buffer.from(bfbsBase64, 'base64'));
+    const model = models[index] as Omit<TopicModel, 'bfbs' | 'fingerprint'>;
+    return { ...model, bfbs, fingerprint: Bun.hash.xxHash3(bfbs) };
+  }),
 );
 
 /** All topics, in the order of their schema files' names. */

@@ -19,6 +19,10 @@ test('the topics of the program and their tables', () => {
   ]);
 });
 
+test('the models that were generated are what their reflection files say', () => {
+  for (const model of topics) expect(model).toEqual(readTopicModel(model.bfbs));
+});
+
 test('a topic is found by the identifier in its frames and by its name', () => {
   for (const [index, model] of topics.entries()) {
     const word = Buffer.from(model.identifier, 'latin1').readUInt32LE(0);
