@@ -2,8 +2,8 @@
 // used for the committed files; the output of another version may differ in its text).
 //
 // Written for each schema file: <name>.bfbs (a topic's reflection file), flatc's TypeScript classes under the
-// folders of their namespace, index.ts, which lists the topics, and models.ts, what the program would read from
-// the reflection files. Nothing here knows a topic: a new schema file and one run of this program add it.
+// folders of their namespace, index.ts, which lists the topics, and models.ts, what the program would read
+// from the reflection files. Nothing here knows a topic: a new schema file and one run of this add it.
 
 import { spawnSync } from 'node:child_process';
 import {
