@@ -7,8 +7,10 @@ import { encodeSegmentHeader, RECORD_HEADER_SIZE_BYTES, segmentName } from './fo
 import type { SegmentAllocator } from './segment-allocator.ts';
 import { type CountedTopic, encodeSegmentMeta, type LsnGap, type StreamPosition } from './segment-meta.ts';
 
-/** Written behind a small record; a larger one is worth a change of metadata of its own. */
-const ZEROS = new Uint8Array(256 * 1024);
+/** Written behind a small record. */
+const ZEROS = new Uint8Array(1024 * 1024);
+/** A larger one is worth a change of metadata of its own; zeros behind each would double what is written. */
+const SMALL_RECORD_BYTES = 128 * 1024;
 
 /** What the next segment's header says about the log before it. */
 export interface Chain {
@@ -104,7 +106,7 @@ export function writeRecord(segment: ActiveSegment, record: Uint8Array): void {
   const endOffset = usedSizeBytes + record.length;
   if (endOffset <= writtenSizeBytes) return;
   segment.writtenSizeBytes = endOffset;
-  if (record.length >= ZEROS.length) return;
+  if (record.length >= SMALL_RECORD_BYTES) return;
   const zeros = ZEROS.subarray(0, Math.min(ZEROS.length, sizeBytes - endOffset));
   file.write(zeros, endOffset);
   segment.writtenSizeBytes += zeros.length;
