@@ -191,7 +191,7 @@ describe('the end of a WAL whose owner was killed', () => {
       expect(readAll(killed).blocks).toEqual([kept]);
       expect(verifyWal(killed, DIR).damaged).toEqual([]);
     }
-  });
+  }, 60_000);
 
   test('any flipped byte: what is durable and whole stays, and whole groups up to the damage', async () => {
     const fileSystem = new MemoryFileSystem();

@@ -47,7 +47,7 @@ test('a full disk shows when a segment is made; appends use the room that is the
   expect(readAll(fileSystem)).toEqual({ blocks, damages: [] });
   expect(verifyWal(fileSystem, DIR).damaged).toEqual([]);
   expect(fileSystem.openFiles).toBe(0);
-});
+}, 60_000);
 
 test('a disk that is full at the start refuses to open, and gives lock and files back', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -58,7 +58,7 @@ test('a disk that is full at the start refuses to open, and gives lock and files
   expect(fileSystem.openFiles).toBe(0);
   fileSystem.fault = () => null;
   await (await open(fileSystem)).close();
-});
+}, 60_000);
 
 test('a failed write leaves nothing of the block, and the next append goes to a new segment', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -73,7 +73,7 @@ test('a failed write leaves nothing of the block, and the next append goes to a 
   expect(readAll(fileSystem)).toEqual({ blocks, damages: [] });
   await wal.close();
   expect(verifyWal(fileSystem, DIR).damaged).toEqual([]);
-});
+}, 60_000);
 
 test('a failed sync is told, is not repeated, and its rows are written again elsewhere', async () => {
   for (const failing of ['.wal', DIR]) {
@@ -114,7 +114,7 @@ test('a failed sync is told, is not repeated, and its rows are written again els
     await (await open(fileSystem)).close();
     expect(readAll(fileSystem)).toEqual({ blocks: kept, damages: [] });
   }
-});
+}, 60_000);
 
 test('rows of a failed sync that wait for room are the first to be written', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -133,7 +133,7 @@ test('rows of a failed sync that wait for room are the first to be written', asy
   await wal.close();
   expect(readAll(fileSystem)).toEqual({ blocks: [first, second], damages: [] });
   expect(verifyWal(fileSystem, DIR).damaged).toEqual([]);
-});
+}, 60_000);
 
 test('under the policy interval, no row counts as written that a failed sync has taken back', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -146,7 +146,7 @@ test('under the policy interval, no row counts as written that a failed sync has
   expect(readAll(killed, { durableLsn }).blocks).toEqual([{ ...row, lsn: row.lsn + BigInt(row.rowCount) }]);
   fileSystem.fault = () => null;
   await wal.close();
-});
+}, 60_000);
 
 test('rows of a failed sync that cannot be read back close the WAL', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -167,7 +167,7 @@ test('rows of a failed sync that cannot be read back close the WAL', async () =>
   expect(() => appendRandom(wal, random)).toThrow(WalClosedError);
   await expect(wal.sync()).rejects.toBeInstanceOf(WalClosedError);
   expect(readAll(fileSystem)).toEqual({ blocks: [kept], damages: [] });
-});
+}, 60_000);
 
 test('the end of a group that a failed sync took apart is written with its rows', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -181,7 +181,7 @@ test('the end of a group that a failed sync took apart is written with its rows'
   const rescued = { ...before, lsn: BigInt(before.rowCount), endsGroup: true };
   expect(readAll(fileSystem)).toEqual({ blocks: [rescued], damages: [] });
   await wal.close();
-});
+}, 60_000);
 
 test('a WAL that a failed sync has closed writes nothing more, whoever asks', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -196,7 +196,7 @@ test('a WAL that a failed sync has closed writes nothing more, whoever asks', as
   expect(() => wal.endGroup()).toThrow(WalClosedError);
   expect(() => appendRandom(wal, random)).toThrow(WalClosedError);
   expect(segmentsAmong(fileSystem.list(DIR))).toEqual(segmentsAmong(before));
-});
+}, 60_000);
 
 test('the end of a group that cannot be written is mended before anything follows it', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -216,7 +216,7 @@ test('the end of a group that cannot be written is mended before anything follow
   blocks[1]!.endsGroup = true;
   expect(readAll(fileSystem)).toEqual({ blocks, damages: [] });
   await wal.close();
-});
+}, 60_000);
 
 test('a segment that cannot be cut to its length ends with its last record all the same', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -229,7 +229,7 @@ test('a segment that cannot be cut to its length ends with its last record all t
   const after = await open(fileSystem.afterKill());
   expect(after.nextLsn).toBe(wal.nextLsn);
   await after.close();
-});
+}, 60_000);
 
 test('a prepared segment that cannot be synced is not used, and gives back what it has', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -242,7 +242,7 @@ test('a prepared segment that cannot be synced is not used, and gives back what 
   fileSystem.fault = () => null;
   await wal.close();
   expect(fileSystem.openFiles).toBe(0);
-});
+}, 60_000);
 
 test('what a failed sync has left in memory alone is written to the disk by the next start', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -262,7 +262,7 @@ test('what a failed sync has left in memory alone is written to the disk by the 
     expect(readAll(after, { durableLsn: next.durableLsn }).blocks).toEqual([block]);
   }
   await next.close();
-});
+}, 60_000);
 
 test('what a failed write leaves behind is never read as rows, or the log ends', async () => {
   for (const failing of [['truncate'], ['truncate', 'write']]) {
@@ -286,7 +286,7 @@ test('what a failed write leaves behind is never read as rows, or the log ends',
     expect(readAll(fileSystem, { durableLsn })).toEqual({ blocks, damages: [] });
     await wal.close();
   }
-});
+}, 60_000);
 
 test('a start that fails leaves a log that the next one takes, also where no row is left', async () => {
   for (let round = 0; round < 30; round++) {
@@ -304,7 +304,7 @@ test('a start that fails leaves a log that the next one takes, also where no row
     await again.close();
     await wal.close();
   }
-});
+}, 60_000);
 
 test('where a trimmed log begins is durable before the rest goes, whatever the sync policy', async () => {
   for (const syncPolicy of ['group', 'interval', 'none'] as const) {
@@ -325,7 +325,7 @@ test('where a trimmed log begins is durable before the rest goes, whatever the s
       await wal.close();
     }
   }
-});
+}, 60_000);
 
 test('a first start that fails half-way and a power loss leave nothing to refuse', async () => {
   const outcomes = new Set<number>();
@@ -346,7 +346,7 @@ test('a first start that fails half-way and a power loss leave nothing to refuse
     expect(verifyWal(after, DIR).damaged).toEqual([]);
   }
   expect(outcomes).toEqual(new Set([0, 1]));
-});
+}, 60_000);
 
 test('void rows are not missing, also where the segment that held them is gone', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -368,7 +368,7 @@ test('void rows are not missing, also where the segment that held them is gone',
   await (await open(fileSystem)).close();
   fileSystem.unlink(`${DIR}/${segmentName(0n)}`);
   expect(readAll(fileSystem, { fromLsn: nextLsn })).toEqual({ blocks: rescued, damages: [] });
-});
+}, 60_000);
 
 test('trim syncs no segment that the writer has still to sync', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -387,7 +387,7 @@ test('trim syncs no segment that the writer has still to sync', async () => {
   await wal.trim(wal.nextLsn);
   expect(segmentsAmong(fileSystem.list(DIR)).length).toBe(2);
   await wal.close();
-});
+}, 60_000);
 
 test('a segment takes the place of an empty one only when its header is durable', async () => {
   for (let round = 0; round < 40; round++) {
@@ -404,4 +404,4 @@ test('a segment takes the place of an empty one only when its header is durable'
     await (await open(after)).close();
     await wal.close();
   }
-});
+}, 60_000);

@@ -42,7 +42,7 @@ test('a cursor sees nothing before the sync and everything after it, topic by to
   cursor.close();
   await wal.close();
   expect(fileSystem.openFiles).toBe(0);
-});
+}, 60_000);
 
 test('a cursor that starts within a block gets the whole block', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -55,7 +55,7 @@ test('a cursor that starts within a block gets the whole block', async () => {
     expect(read).toEqual(blocks.slice(Number(lsn / 4n)));
   }
   await wal.close();
-});
+}, 60_000);
 
 test('a group becomes durable as a whole, and a kill within it takes it back as a whole', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -78,7 +78,7 @@ test('a group becomes durable as a whole, and a kill within it takes it back as 
   expect((await open(later)).recovery.findings).toEqual([]);
   expect(readAll(later).blocks).toEqual([first, { ...second, endsGroup: true }]);
   expect(verifyWal(later, DIR).damaged).toEqual([]);
-});
+}, 60_000);
 
 test('a block larger than a segment gets a segment of its own', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -97,7 +97,7 @@ test('a block larger than a segment gets a segment of its own', async () => {
   expect(readAll(fileSystem).blocks).toEqual(blocks);
   await wal.close();
   expect(verifyWal(fileSystem, DIR)).toMatchObject({ damaged: [], blocks: 4, rows: wal.nextLsn });
-});
+}, 60_000);
 
 test('rows by topic go on over restarts, for topics that are gone too', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -115,7 +115,7 @@ test('rows by topic go on over restarts, for topics that are gone too', async ()
     await wal.close();
   }
   expect(readAll(fileSystem).damages).toEqual([]);
-});
+}, 60_000);
 
 test('closing and opening again without rows leaves no trail of segments', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -127,7 +127,7 @@ test('closing and opening again without rows leaves no trail of segments', async
   for (let run = 0; run < 5; run++) await (await open(fileSystem)).close();
   expect(segmentNames(fileSystem).length).toBe(2);
   expect(readAll(fileSystem).blocks).toEqual([only]);
-});
+}, 60_000);
 
 test('trim removes whole segments below the LSN, and verify knows that they are not missing', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -148,7 +148,7 @@ test('trim removes whole segments below the LSN, and verify knows that they are 
   const again = await open(fileSystem);
   expect(again.nextLsn).toBe(wal.nextLsn);
   await again.close();
-});
+}, 60_000);
 
 test('a group larger than segments: trim goes on, and the streams stand where the group ends', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -184,7 +184,7 @@ test('a group larger than segments: trim goes on, and the streams stand where th
   expect(next.nextLsn).toBe(durable);
   await next.close();
   expect(verifyWal(again, DIR).damaged).toEqual([]);
-});
+}, 60_000);
 
 test('LSNs that were delivered are not used again, whatever a crash took', async () => {
   const fileSystem = new MemoryFileSystem();
@@ -198,7 +198,7 @@ test('LSNs that were delivered are not used again, whatever a crash took', async
   expect(readAll(fileSystem)).toEqual({ blocks: [first, second], damages: [] });
   await again.close();
   expect(verifyWal(fileSystem, DIR).damaged).toEqual([]);
-});
+}, 60_000);
 
 test('policy interval and none: written is durable, syncs come by themselves or not at all', async () => {
   for (const syncPolicy of ['interval', 'none'] as const) {
@@ -219,4 +219,4 @@ test('policy interval and none: written is durable, syncs come by themselves or 
     await wal.close();
     expect(fileSystem.openFiles).toBe(0);
   }
-});
+}, 60_000);

@@ -175,7 +175,7 @@ test('what a failed sync of the flusher left in memory alone is not believed', a
     }
     await s.wal.close();
   }
-});
+}, 60_000);
 
 test('delivered segments stay for their time, unless bytes or room run out', async () => {
   const random = seededRandom('retention-time');

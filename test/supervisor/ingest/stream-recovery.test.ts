@@ -46,14 +46,14 @@ test('positions are those of the header, moved on by the rows after it', () => {
     { stream: 1, seq: 6, row: { latency_ns: 1 } },
   ]);
   expect(found(recovery)).toEqual({ s: 2 ** 40 + 1, t: 7 });
-});
+}, 60_000);
 
 test("a gap's row stands for all its numbers, so that a restart does not find the rest of it again", () => {
   const recovery = new StreamRecovery(new Set(['f']));
   block(recovery, 'latency_spans', [{ stream: 0, seq: 3, row: { latency_ns: 1 } }]);
   block(recovery, 'gaps', [{ stream: 0, seq: 4, row: { first_seq: 4, last_seq: 2 ** 35 } }]);
   expect(found(recovery)).toEqual({ s: 2 ** 35 });
-});
+}, 60_000);
 
 test('numbers of a gap that came late before the restart are duplicates after it, others are not', () => {
   const recovery = new StreamRecovery(new Set(['f']));
@@ -76,7 +76,7 @@ test('numbers of a gap that came late before the restart are duplicates after it
     },
     { source: 'f', session: 't', lastSeq: 1, isDatagram: true, holes: [{ first: 1, last: 1 }] },
   ]);
-});
+}, 60_000);
 
 test('a number that came late is a duplicate after the restart, also where no row says that it did', () => {
   const recovery = new StreamRecovery(new Set(['f']));
@@ -87,13 +87,13 @@ test('a number that came late is a duplicate after the restart, also where no ro
     { first: 3, last: 3 },
   ];
   expect(recovery.positions()).toMatchObject([{ lastSeq: 3, holes }]);
-});
+}, 60_000);
 
 test("a session's gap leaves no hole: its producer has said that the frames will not come", () => {
   const recovery = new StreamRecovery(new Set());
   block(recovery, 'gaps', [{ stream: 0, seq: 4, row: { first_seq: 4, last_seq: 9, state: 1 } }]);
   expect(recovery.positions()).toEqual([{ source: 'f', session: 's', lastSeq: 9 }]);
-});
+}, 60_000);
 
 test('numbers of datagrams that are missing and in no gap are known after a restart', () => {
   const random = seededRandom('unreported numbers');
@@ -126,4 +126,4 @@ test('numbers of datagrams that are missing and in no gap are known after a rest
     const expected = [...missing].filter((seq) => seq <= position!.lastSeq);
     expect(found.sort((a, b) => a - b)).toEqual(expected.sort((a, b) => a - b));
   }
-});
+}, 60_000);
