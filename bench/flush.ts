@@ -41,7 +41,7 @@ async function runFlusher(scene: Scene, format: InsertFormat): Promise<Run> {
     clickhouse: { urls: [scene.server.url], user: 'default', password: '', timeoutMs: TIMEOUT_MS },
     database: DATABASE,
     format,
-    flushRows: limits.flushRows,
+    flushRows: scene.groupRows,
     flushBytes: limits.flushBytes,
     flushIntervalMs: 500,
     maxRetries: 0,
@@ -84,7 +84,7 @@ export async function* flushSuite(...[options, wanted]: Parameters<BenchSuite>):
   const servers = SERVERS.filter((server) => formatsOf(server).length > 0);
   if (servers.length === 0) return;
   using home = temporaryHome();
-  const backlog = await makeBacklog(home.path, options.quick ? 200_000 : 2_000_000);
+  const backlog = await makeBacklog(home.path, options.quick);
   for (const name of servers) {
     const server = await startServer(name);
     if (server === null) continue;

@@ -60,7 +60,7 @@ async function measure(gb: number): Promise<Measured> {
   const start = await timeToListen(recorderCommand, home.path);
   const server = (await startServer('embedded'))!;
   try {
-    const { seconds, residentBytes } = await runLoader(walDir, server.url, 'Native');
+    const { seconds, residentBytes } = await runLoader(walDir, server.url, 'Native', limits.flushRows);
     const count = Number(await sqlValue(server.url, `SELECT count() FROM ${DATABASE}.market_data`));
     if (count !== rows) throw new Error(`${rows} rows in the log, ${count} in the table`);
     if (gb <= 1) await checkWal(walDir, rows);

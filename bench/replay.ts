@@ -25,11 +25,11 @@ const RESIDENT_TARGET_MB = 150;
 const nameOf = (format: InsertFormat) => `replay/${format}/embedded`;
 
 async function measure(scene: Scene, format: InsertFormat, rounds: number): Promise<BenchResult[]> {
-  const { rows, walDir, server } = scene;
+  const { rows, walDir, server, groupRows } = scene;
   const byCurl = await prepareCurl(scene, format);
   const byLoader = async () => {
     await freshTable(scene);
-    const loaded = await runLoader(walDir, server.url, format);
+    const loaded = await runLoader(walDir, server.url, format, groupRows);
     await checkTable(scene);
     return loaded;
   };
@@ -48,7 +48,7 @@ export async function* replaySuite(...[options, wanted]: Parameters<BenchSuite>)
   const formats = FORMATS.filter((format) => wanted(nameOf(format)));
   if (formats.length === 0) return;
   using home = temporaryHome();
-  const backlog = await makeBacklog(home.path, options.quick ? 200_000 : 2_000_000);
+  const backlog = await makeBacklog(home.path, options.quick);
   const server = (await startServer('embedded'))!;
   const scene = openScene(home.path, backlog, server);
   try {

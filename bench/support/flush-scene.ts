@@ -2,6 +2,7 @@
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { limits } from '../../src/limits.ts';
 import type { TopicModel } from '../../src/schema/model.ts';
 import { topics } from '../../src/schema/registry.ts';
 import { connectClickHouse, type SinkClient } from '../../src/sink/clickhouse-client.ts';
@@ -20,6 +21,8 @@ const DISTINCT_FRAMES = 50_000;
 export interface Backlog {
   walDir: string;
   rows: number;
+  /** Rows that close an insert group: there must be several, or nothing can overlap. */
+  groupRows: number;
 }
 
 /** What all runs against one server share. */
@@ -30,10 +33,11 @@ export interface Scene extends Backlog {
   model: TopicModel;
 }
 
-/** Records `rows` rows under `home`. */
-export async function makeBacklog(home: string, rows: number): Promise<Backlog> {
+/** Records rows under `home`: eight groups of the default size, or four small ones. */
+export async function makeBacklog(home: string, quick: boolean): Promise<Backlog> {
   const input = await inputFile(home, 'market', DISTINCT_FRAMES);
-  return { walDir: await prepareWal(home, input, rows), rows };
+  const [rows, groupRows] = quick ? [200_000, 50_000] : [8 * limits.flushRows, limits.flushRows];
+  return { walDir: await prepareWal(home, input, rows), rows, groupRows };
 }
 
 /** Opens a scene at a server; close its client at the end. */
@@ -65,9 +69,10 @@ export async function checkTable({ client, model, rows }: Scene): Promise<void> 
 
 /** The limit: encodes all inserts once, then each call posts them into a fresh table and checks it. */
 export async function prepareCurl(scene: Scene, format: InsertFormat): Promise<() => Promise<CurlRun>> {
-  const { home, walDir, client, model, server } = scene;
+  const { home, walDir, client, model, server, groupRows } = scene;
   await freshTable(scene);
-  const bodies = writeInsertBodies(home, walDir, await planFor(client, model, DATABASE), format);
+  const plan = await planFor(client, model, DATABASE);
+  const bodies = writeInsertBodies(home, walDir, plan, format, groupRows);
   return async () => {
     await freshTable(scene);
     const run = await postWithCurl(server.url, bodies);

@@ -43,7 +43,7 @@ function slicesOf(walDir: string, { model, slices }: InsertGroup): BlockSlice[] 
   });
 }
 
-function* groupsOf(walDir: string, model: TopicModel): Generator<InsertGroup> {
+function* groupsOf(walDir: string, model: TopicModel, groupRows: number): Generator<InsertGroup> {
   const horizon = openHorizon(realFileSystem, walDir);
   if (horizon === null) throw new Error(`no log in ${walDir}`);
   const reader = createGroupReader({
@@ -58,7 +58,7 @@ function* groupsOf(walDir: string, model: TopicModel): Generator<InsertGroup> {
     topic: model.topic,
     fromLsn: 0n,
     toLsn: null,
-    limits: { rows: limits.flushRows, bytes: limits.flushBytes },
+    limits: { rows: groupRows, bytes: limits.flushBytes },
     modelOf: () => model,
   });
   let open: InsertGroup | null = null;
@@ -79,10 +79,11 @@ export function writeInsertBodies(
   walDir: string,
   plan: TablePlan,
   format: InsertFormat,
+  groupRows: number,
 ): InsertBody[] {
   const sink = createByteSink(limits.flushBytes);
   const bodies: InsertBody[] = [];
-  for (const group of groupsOf(walDir, plan.model)) {
+  for (const group of groupsOf(walDir, plan.model, groupRows)) {
     resetSink(sink);
     const recorder = new TextEncoder().encode(group.recorder);
     plan.encoder(format)(sink, slicesOf(walDir, group), { recorder, walId: group.walId });

@@ -13,11 +13,16 @@ export interface LoadRun {
 }
 
 /** Delivers a WAL with the loader. */
-export async function runLoader(walDir: string, url: string, format: InsertFormat): Promise<LoadRun> {
+export async function runLoader(
+  walDir: string,
+  url: string,
+  format: InsertFormat,
+  groupRows: number,
+): Promise<LoadRun> {
   forgetDelivery(walDir);
   const places = ['--wal-dir', walDir, '--clickhouse-host', '127.0.0.1'];
   const server = ['--clickhouse-port', new URL(url).port, '--clickhouse-database', DATABASE];
-  const how = ['--clickhouse-format', format, '--once', '--json'];
+  const how = ['--clickhouse-format', format, '--flush-rows', String(groupRows), '--once', '--json'];
   const child = Bun.spawn([...recorderCommand, 'load', ...places, ...server, ...how], {
     env: cleanEnvironment(),
     stderr: 'pipe',
