@@ -26,8 +26,8 @@ export interface WorkerFlusherOptions {
 }
 
 /**
- * A flusher in a Worker. `stats` is what the Worker said last, at most some 200 ms old. A Worker that dies is
- * reported as `failed`; drain and stop then resolve at once.
+ * A flusher in a Worker. `stats` is what the Worker said last: some 200 ms old, a second where nothing
+ * happens. A Worker that dies is reported as `failed`; drain and stop then resolve at once.
  */
 export function createWorkerFlusher({ config, topics, report }: WorkerFlusherOptions): Flusher {
   const worker = new Worker(workerEntry('sink/flusher-worker.ts'));

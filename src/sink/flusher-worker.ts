@@ -8,27 +8,38 @@ import type { FlusherCommand, FlusherMessage } from './flusher-client.ts';
 declare const self: Worker;
 
 const STATS_INTERVAL_MS = 200;
+/** While nothing changes. */
+const IDLE_STATS_INTERVAL_MS = 1000;
 
 let flusher: Flusher | null = null;
-let statsTimer: ReturnType<typeof setInterval> | null = null;
+let statsTimer: ReturnType<typeof setTimeout> | null = null;
 
 const send = (message: FlusherMessage) => self.postMessage(message);
 
 /** What was said last: a flusher that does nothing says nothing. */
 let said = '';
 
-function sendChangedStats(): void {
+function scheduleStats(afterMs: number): void {
+  if (statsTimer !== null) clearTimeout(statsTimer);
+  statsTimer = setTimeout(() => {
+    scheduleStats(sendChangedStats() ? STATS_INTERVAL_MS : IDLE_STATS_INTERVAL_MS);
+  }, afterMs);
+}
+
+function sendChangedStats(): boolean {
   const stats = flusher!.stats();
   const text = JSON.stringify(stats, (_, value) => (typeof value === 'bigint' ? String(value) : value));
-  if (text === said) return;
+  if (text === said) return false;
   said = text;
   send({ kind: 'stats', stats });
+  return true;
 }
 
 self.onmessage = async ({ data: command }: MessageEvent<FlusherCommand>) => {
   switch (command.kind) {
     case 'wake':
       flusher?.wake();
+      scheduleStats(STATS_INTERVAL_MS);
       return;
     case 'start':
       flusher = createFlusher({
@@ -39,7 +50,7 @@ self.onmessage = async ({ data: command }: MessageEvent<FlusherCommand>) => {
         sleep: (asleep) => Atomics.store(command.asleep, 0, Number(asleep)),
       });
       flusher.start();
-      statsTimer = setInterval(sendChangedStats, STATS_INTERVAL_MS);
+      scheduleStats(STATS_INTERVAL_MS);
       return;
     case 'drain': {
       const result = await flusher!.drain(command.timeoutMs);
@@ -53,5 +64,5 @@ self.onmessage = async ({ data: command }: MessageEvent<FlusherCommand>) => {
       send({ kind: 'stopped' });
       break;
   }
-  if (statsTimer !== null) clearInterval(statsTimer);
+  if (statsTimer !== null) clearTimeout(statsTimer);
 };
