@@ -21,7 +21,7 @@ import type { BlockSlice, GroupEncoder, GroupOrigin } from './group-encoder.ts';
 import type { GroupSlice, InsertGroup } from './insert-group.ts';
 
 /** Blocks that are encoded at a time: this many bytes, at least one block. */
-const PART_PAYLOAD_BYTES = 1024 * 1024;
+const PART_PAYLOAD_BYTES = 512 * 1024;
 /** Pieces of 256 KiB to 1 MiB go through the HTTP client fastest. */
 const PIECE_SIZE_BYTES = 256 * 1024;
 /** A larger buffer is given back after use. */

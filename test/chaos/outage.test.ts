@@ -6,7 +6,7 @@ import { runOutage } from './outage.ts';
 
 /** `bun run chaos -- --outage --rows 2000000` is the long one. */
 const ROWS = 200_000;
-const PEAK_LIMIT_MIB = 450;
+const PEAK_LIMIT_MIB = 250;
 
 test('ClickHouse is down for the whole of a feed: all is delivered once, memory stays bounded', async () => {
   using home = temporaryHome();
