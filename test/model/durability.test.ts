@@ -2,7 +2,7 @@
 // failing servers (history.ts), each from a seed of its own.
 //
 //   bun run model                  a million histories; MODEL_HISTORIES=n: so many; default 10,000
-//   TEST_SEED=n                    the series that begins with this seed; else one that is printed
+//   TEST_SEED=n                    the series that begins with this seed
 //   MODEL_SEED=n                   one history alone, step by step
 
 import { describe, expect, test } from 'bun:test';
@@ -11,6 +11,12 @@ import { History } from './history.ts';
 
 const HISTORIES = Number(process.env['MODEL_HISTORIES'] ?? 10_000);
 const ALONE = process.env['MODEL_SEED'];
+/**
+ * Without MODEL_HISTORIES and TEST_SEED the series is always the same, so that a change is judged by what it
+ * changed; the search for new failures is `bun run model`, whose series differ and are printed.
+ */
+const given = process.env['MODEL_HISTORIES'] ?? process.env['TEST_SEED'];
+const FIXED_SERIES = given === undefined ? 1 : undefined;
 /** Far more than a history takes. */
 const MS_PER_HISTORY = 60;
 
@@ -56,7 +62,7 @@ function declareAll(): void {
   test(
     `${HISTORIES} random histories: what was acknowledged is delivered once, in order, nothing else is`,
     async () => {
-      const seeds = seededRandom('durability model');
+      const seeds = seededRandom('durability model', FIXED_SERIES);
       for (let count = 1; count <= HISTORIES; count++) {
         await runSeed(seeds.int(1, 0x7fffffff));
         if (count % 10_000 === 0) say(`${count} histories`);
