@@ -47,6 +47,7 @@ async function runFlusher(scene: Scene, format: InsertFormat): Promise<Run> {
     maxRetries: 0,
     retryBaseMs: 100,
     retryMaxMs: 1000,
+    settleMs: 0,
   };
   let startNs = 0;
   let endNs = 0;

@@ -6,7 +6,9 @@
 //   while that attempt still runs: rows are in the table or in the letter.
 // - After an attempt whose outcome is unknown, and after a restart, the server is asked first, by provenance,
 //   what it has of the group. On a server with deduplication tokens the token guards against the attempt that
-//   is still on its way; on one without, nothing is sent while an earlier attempt still runs.
+//   is still on its way; on one without, nothing is sent while an earlier attempt still runs, nor before
+//   `settleMs` have passed: what was on its way when its connection broke (in a proxy, in the kernel of a
+//   busy machine) is not seen to run yet.
 // - A server that died between noting a token and committing its rows calls every later attempt a duplicate
 //   and has nothing (seen with 26.7, killed): so a success after an unknown outcome is checked, and a token
 //   that brought nothing is given up for another, and after some of them the group becomes a dead letter.
@@ -28,7 +30,7 @@ import {
   locateGroup,
   queryIdPrefix,
 } from './locate-group.ts';
-import { backoffMs } from './retry.ts';
+import { backoffMs, pause } from './retry.ts';
 import { classifyFailure, ServerError } from './server-error.ts';
 import { insertSettings, type TablePlan } from './table-plan.ts';
 
@@ -95,12 +97,15 @@ class Delivery {
   #spentTokens = 0;
   /** Attempts that got no answer. */
   readonly #unanswered: string[] = [];
+  /** When the last of them was given up; where one may have been made before a restart, that. */
+  #unansweredAtMs: number;
 
   constructor(context: DeliveryContext, wanted: GroupToDeliver) {
     this.#context = context;
     this.#wanted = wanted;
     this.#remainder = { slices: wanted.group.slices, token: wanted.token };
     this.#isUncertain = wanted.uncertain;
+    this.#unansweredAtMs = wanted.uncertain ? performance.now() : Number.NEGATIVE_INFINITY;
   }
 
   async run(): Promise<GroupOutcome | 'stopped'> {
@@ -173,6 +178,7 @@ class Delivery {
     const { group, token, isPart } = this.#wanted;
     if (!this.#isUncertain) return 'settled';
     try {
+      await this.#untilSettled();
       if (await isStillRunning(client, group, this.#unanswered)) await killAttempts(client, group);
       await expectNoneRuns(client, group, this.#unanswered);
       const found = await locateGroup(client, plan, group);
@@ -191,8 +197,19 @@ class Delivery {
     const { client, plan } = this.#context;
     const { group, isPart } = this.#wanted;
     const isGuarded = plan.capabilities.deduplicationTokens && isPart !== true;
-    if (!isGuarded) await expectNoneRuns(client, group, this.#unanswered);
+    if (!isGuarded) {
+      await this.#untilSettled();
+      await expectNoneRuns(client, group, this.#unanswered);
+    }
     return await locateGroup(client, plan, group);
+  }
+
+  /** Waits until an attempt without an answer must have reached the server. Throws when stopped first. */
+  async #untilSettled(): Promise<void> {
+    const { config, signal } = this.#context;
+    const restMs = this.#unansweredAtMs + config.settleMs - performance.now();
+    if (restMs > 0) await pause(restMs, signal);
+    if (signal.aborted) throw new ServerError('unknown', null, 'stopped while an attempt may be on its way');
   }
 
   /**
@@ -231,6 +248,7 @@ class Delivery {
       });
     } catch (error) {
       if (error instanceof ServerError && error.outcome === 'unknown') {
+        this.#unansweredAtMs = performance.now();
         this.#unanswered.push(queryId);
         if (this.#unanswered.length > MAX_ASKED_IDS) this.#unanswered.shift();
       }

@@ -19,6 +19,11 @@ export interface FlusherConfig {
   maxRetries: number;
   retryBaseMs: number;
   retryMaxMs: number;
+  /**
+   * On a server without deduplication tokens: how long an attempt without an answer may be on its way before
+   * the server has it.
+   */
+  settleMs: number;
 }
 
 /** What the flusher says while it runs. */

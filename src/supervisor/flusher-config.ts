@@ -2,6 +2,9 @@ import type { Config } from '../config.ts';
 import type { FlusherConfig } from '../sink/flusher-types.ts';
 import { clickhouseAddress } from './clickhouse-address.ts';
 
+/** Seen on a machine with ten times the load that it takes: 0.1 s were too little. */
+const SETTLE_MS = 2000;
+
 /** What the flusher needs of the configuration. */
 export function flusherConfig(config: Config): FlusherConfig {
   return {
@@ -15,5 +18,6 @@ export function flusherConfig(config: Config): FlusherConfig {
     maxRetries: config.flushMaxRetries,
     retryBaseMs: config.flushRetryBaseMs,
     retryMaxMs: config.flushRetryMaxMs,
+    settleMs: SETTLE_MS,
   };
 }

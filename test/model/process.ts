@@ -179,6 +179,7 @@ export function startFlusher(
     maxRetries: random.int(0, 3),
     retryBaseMs: 4,
     retryMaxMs: 20,
+    settleMs: 0,
   };
   const flusher = createFlusher({
     config,

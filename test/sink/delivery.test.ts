@@ -190,7 +190,7 @@ function contextFor(client: SinkClient, tokens: boolean, walDir: string, random:
     encoder: () => () => {},
     ingestBetween: () => '1',
   };
-  const config = { walDir, maxRetries: 3, retryBaseMs: 0, retryMaxMs: 0 } as FlusherConfig;
+  const config = { walDir, maxRetries: 3, retryBaseMs: 0, retryMaxMs: 0, settleMs: 0 } as FlusherConfig;
   const context: DeliveryContext = {
     client,
     plan,
@@ -205,6 +205,41 @@ function contextFor(client: SinkClient, tokens: boolean, walDir: string, random:
   };
   return { context, events };
 }
+
+test('without tokens, an attempt that the server does not list yet is waited for', () =>
+  withDirectory(async (directory) => {
+    const server = new ModelServer(false);
+    const { context } = contextFor(server, false, directory, seededRandom('on its way'));
+    const config = { ...context.config, settleMs: 200 };
+    let isLate = true;
+    const client: SinkClient = {
+      url: server.url,
+      nextServer: () => server.nextServer(),
+      query: (sql) => server.query(sql),
+      command: () => server.command(),
+      ping: () => server.ping(),
+      close: () => server.close(),
+      insert: async (request) => {
+        if (!isLate) return await server.insert(request);
+        isLate = false;
+        const taken = { ...request, body: bodyBytes(request) };
+        setTimeout(() => void server.insert(taken), 20);
+        throw new ServerError('unknown', null, 'ECONNRESET');
+      },
+    };
+    for (const uncertain of [false, true]) {
+      isLate = true;
+      const group = groupOf(uncertain ? 20n : 5n, [{ skip: 0, rows: 3 }]);
+      const wanted = { group, format: 'RowBinary', token: 't', uncertain } as const;
+      // Another process has sent it, and was killed.
+      if (uncertain) {
+        const request = { body: lsnsOf(group, group.slices), settings: {} } as InsertRequest;
+        await client.insert(request).catch(() => null);
+      }
+      expect(await deliverGroup({ ...context, client, config }, wanted)).toBe('inserted');
+    }
+    expect(server.stored).toEqual([5n, 6n, 7n, 20n, 21n, 22n]);
+  }));
 
 function withDirectory<T>(action: (directory: string) => Promise<T>): Promise<T> {
   const directory = mkdtempSync(join(tmpdir(), 'recorder-delivery-'));

@@ -63,6 +63,7 @@ function makeFlusher(onInsert: () => Promise<void> = async () => {}) {
       maxRetries: 1,
       retryBaseMs: 5,
       retryMaxMs: 50,
+      settleMs: 200,
     },
     topics: used,
     report: () => {},

@@ -68,6 +68,7 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
         maxRetries: 1,
         retryBaseMs: 5,
         retryMaxMs: 50,
+        settleMs: 200,
       };
     });
     afterEach(() => rmSync(walDir, { recursive: true, force: true }));

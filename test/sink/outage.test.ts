@@ -38,6 +38,7 @@ describe('outages', () => {
     maxRetries: 8,
     retryBaseMs: 5,
     retryMaxMs: 40,
+    settleMs: 200,
   });
 
   async function writeRows(blocks: number, seed: string): Promise<number> {

@@ -63,6 +63,7 @@ function make(extra: Partial<FlusherOptions> = {}) {
       maxRetries: 1,
       retryBaseMs: 5,
       retryMaxMs: 50,
+      settleMs: 200,
     },
     topics: [spans],
     report: (event) => events.push(event),

@@ -54,6 +54,7 @@ async function withFlusher(action: (flusher: Flusher, database: string) => Promi
       maxRetries: 3,
       retryBaseMs: NEVER_MS,
       retryMaxMs: NEVER_MS,
+      settleMs: 200,
     },
     topics: [spans],
     report: (event) => events.push(event),

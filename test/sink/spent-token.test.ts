@@ -35,6 +35,7 @@ async function deliver(path: string, walDir: string): Promise<{ rows: number; ev
       maxRetries: 1,
       retryBaseMs: 5,
       retryMaxMs: 50,
+      settleMs: 200,
     },
     topics: [spans],
     report: (event) => events.push(event),

@@ -75,6 +75,7 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
       maxRetries: 0,
       retryBaseMs: 5,
       retryMaxMs: 50,
+      settleMs: 200,
     });
     const flush = async (options: { database?: string; connect?: () => SinkClient } = {}) => {
       const { connect } = options;
