@@ -238,6 +238,7 @@ test('without tokens, an attempt that the server does not list yet is waited for
       }
       expect(await deliverGroup({ ...context, client, config }, wanted)).toBe('inserted');
     }
+    await Bun.sleep(40);
     expect(server.stored).toEqual([5n, 6n, 7n, 20n, 21n, 22n]);
   }));
 
