@@ -56,7 +56,8 @@ export class ShapeLearner {
   readonly hits = new Float64Array(MAX_SHAPES);
   readonly #model: TopicModel;
   readonly #learning: Learning;
-  readonly #counts = new Map<string, number>();
+  /** By hash: a collision makes at worst a reader that is not worth it. */
+  readonly #counts = new Map<number, number>();
   #samples = 0;
   #unseen = 0;
   #pause = FIRST_PAUSE;
@@ -82,14 +83,14 @@ export class ShapeLearner {
     const sizeBytes = view.getUint16(at, true);
     if (++this.#samples > this.#learning.windowSamples) this.#endWindow();
     if (sizeBytes > MAX_VTABLE_BYTES) return;
-    const vtable = new Uint8Array(view.buffer, view.byteOffset + at, sizeBytes);
-    const key = `${stride}:${String.fromCharCode(...vtable)}`;
+    const key = vtableHash(view, at, sizeBytes, stride);
     const count = (this.#counts.get(key) ?? 0) + 1;
     this.#counts.set(key, count);
     if (count < this.#learning.learnAfter) return;
     this.#counts.delete(key);
     this.#pause = FIRST_PAUSE;
-    this.#learn({ vtable: vtable.slice(), stride });
+    const vtable = new Uint8Array(view.buffer, view.byteOffset + at, sizeBytes).slice();
+    this.#learn({ vtable, stride });
   }
 
   /** The rows may have too many vtables for any to be frequent: they are looked at less and less often. */
@@ -108,6 +109,15 @@ export class ShapeLearner {
     readers[index] = createReader(this.#model, shape);
     hits.fill(0);
   }
+}
+
+/** FNV-1a of a vtable's words, and of the size of the batches: 31 bits, which are no allocation. */
+function vtableHash(view: DataView, at: number, sizeBytes: number, stride: number): number {
+  let hash = Math.imul(0x811c9dc5 ^ stride, 0x01000193);
+  for (let word = 0; word + 2 <= sizeBytes; word += 2) {
+    hash = Math.imul(hash ^ view.getUint16(at + word, true), 0x01000193);
+  }
+  return hash >>> 1;
 }
 
 function createReader(model: TopicModel, shape: Shape): Extract {
