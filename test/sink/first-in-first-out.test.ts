@@ -9,7 +9,7 @@ import type { InsertRequest, SinkClient } from '../../src/sink/clickhouse-client
 import { createFlusher } from '../../src/sink/flusher.ts';
 import { startTestServer, type TestServer } from '../support/embedded.ts';
 import { seededRandom } from '../support/random.ts';
-import { clientOf, TIMEOUT_MS } from './servers.ts';
+import { clientOf, flusherConfigFor } from './servers.ts';
 import { randomRow, writeWal } from './wal-fixture.ts';
 
 const random = seededRandom('first-in-first-out');
@@ -52,19 +52,13 @@ function makeFlusher(onInsert: () => Promise<void> = async () => {}) {
     return Object.create(client, { insert: { value: insert } }) as SinkClient;
   };
   const flusher = createFlusher({
-    config: {
+    config: flusherConfigFor(server.url, {
       walDir,
-      clickhouse: { urls: [server.url], user: 'default', password: '', timeoutMs: TIMEOUT_MS },
       database: 'fifo',
       format: 'Native',
       flushRows: 10,
-      flushBytes: 1 << 20,
       flushIntervalMs: 20,
-      maxRetries: 1,
-      retryBaseMs: 5,
-      retryMaxMs: 50,
-      settleMs: 200,
-    },
+    }),
     topics: used,
     report: () => {},
     connect,

@@ -24,7 +24,7 @@ import type { FlusherConfig, FlusherEvent } from '../../src/sink/flusher-types.t
 import { ServerError } from '../../src/sink/server-error.ts';
 import { seededRandom } from '../support/random.ts';
 import { compileSchema, hasFlatc, topicSchema } from '../support/schemas.ts';
-import { clientOf, type RunningServer, serverKinds, TIMEOUT_MS } from './servers.ts';
+import { clientOf, flusherConfigFor, type RunningServer, serverKinds } from './servers.ts';
 import { randomRow, type WalContent, writeWal } from './wal-fixture.ts';
 
 setDefaultTimeout(60_000);
@@ -57,19 +57,12 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
     beforeEach(() => {
       walDir = mkdtempSync(join(tmpdir(), 'recorder-flusher-'));
       events = [];
-      config = {
+      config = flusherConfigFor(server.url, {
         walDir,
-        clickhouse: { urls: [server.url], user: 'default', password: '', timeoutMs: TIMEOUT_MS },
         database: `flusher_${databases++}`,
-        format: 'RowBinary',
         flushRows: 100,
-        flushBytes: 1 << 20,
         flushIntervalMs: 50,
-        maxRetries: 1,
-        retryBaseMs: 5,
-        retryMaxMs: 50,
-        settleMs: 200,
-      };
+      });
     });
     afterEach(() => rmSync(walDir, { recursive: true, force: true }));
 

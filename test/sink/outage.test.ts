@@ -12,7 +12,7 @@ import type { FlusherConfig, FlusherEvent } from '../../src/sink/flusher-types.t
 import { hasClickHouse18, startClickHouse18 } from '../support/clickhouse-server.ts';
 import { seededRandom } from '../support/random.ts';
 import { startCuttingProxy } from './cutting-proxy.ts';
-import { clientOf, serverKinds } from './servers.ts';
+import { clientOf, flusherConfigFor, serverKinds } from './servers.ts';
 import { randomRow, writeWal } from './wal-fixture.ts';
 
 const DRAIN_MS = 60_000;
@@ -27,19 +27,17 @@ describe('outages', () => {
   });
   afterEach(() => rmSync(walDir, { recursive: true, force: true }));
 
-  const configFor = (url: string, format: 'RowBinary' | 'Native'): FlusherConfig => ({
-    walDir,
-    clickhouse: { urls: [url], user: 'default', password: '', timeoutMs: 3_000 },
-    database: `outage_${format.toLowerCase()}`,
-    format,
-    flushRows: 60,
-    flushBytes: 1 << 20,
-    flushIntervalMs: 20,
-    maxRetries: 8,
-    retryBaseMs: 5,
-    retryMaxMs: 40,
-    settleMs: 200,
-  });
+  const configFor = (url: string, format: 'RowBinary' | 'Native'): FlusherConfig =>
+    flusherConfigFor(url, {
+      walDir,
+      clickhouse: { urls: [url], user: 'default', password: '', timeoutMs: 3_000 },
+      database: `outage_${format.toLowerCase()}`,
+      format,
+      flushRows: 60,
+      flushIntervalMs: 20,
+      maxRetries: 8,
+      retryMaxMs: 40,
+    });
 
   async function writeRows(blocks: number, seed: string): Promise<number> {
     const random = seededRandom(seed);

@@ -18,7 +18,7 @@ import { HORIZON_FILE } from '../../src/wal/horizon.ts';
 import { startTestServer, type TestServer } from '../support/embedded.ts';
 import { seededRandom } from '../support/random.ts';
 import { until } from '../support/recorder-process.ts';
-import { clientOf, TIMEOUT_MS } from './servers.ts';
+import { clientOf, flusherConfigFor } from './servers.ts';
 import { randomRow, writeWal } from './wal-fixture.ts';
 
 const DRAIN_MS = 20_000;
@@ -52,19 +52,7 @@ afterEach(() => rmSync(walDir, { recursive: true, force: true }));
 
 function make(extra: Partial<FlusherOptions> = {}) {
   const flusher = createFlusher({
-    config: {
-      walDir,
-      clickhouse: { urls: [server.url], user: 'default', password: '', timeoutMs: TIMEOUT_MS },
-      database,
-      format: 'RowBinary',
-      flushRows: 1000,
-      flushBytes: 1 << 20,
-      flushIntervalMs: 10,
-      maxRetries: 1,
-      retryBaseMs: 5,
-      retryMaxMs: 50,
-      settleMs: 200,
-    },
+    config: flusherConfigFor(server.url, { walDir, database }),
     topics: [spans],
     report: (event) => events.push(event),
     ...extra,

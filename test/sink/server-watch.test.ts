@@ -12,7 +12,7 @@ import { startTestServer, type TestServer } from '../support/embedded.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
 import { seededRandom } from '../support/random.ts';
 import { until } from '../support/recorder-process.ts';
-import { clientOf } from './servers.ts';
+import { clientOf, flusherConfigFor } from './servers.ts';
 import { randomRow, writeWal } from './wal-fixture.ts';
 
 const NEVER_MS = 600_000;
@@ -43,19 +43,14 @@ async function withFlusher(action: (flusher: Flusher, database: string) => Promi
   walDir = mkdtempSync(join(tmpdir(), 'recorder-watch-'));
   const database = `watched_${databases++}`;
   const flusher = createFlusher({
-    config: {
+    config: flusherConfigFor(proxy.url, {
       walDir,
       clickhouse: { urls: [proxy.url], user: 'default', password: '', timeoutMs: NEVER_MS },
       database,
-      format: 'RowBinary',
-      flushRows: 1000,
-      flushBytes: 1 << 20,
-      flushIntervalMs: 10,
       maxRetries: 3,
       retryBaseMs: NEVER_MS,
       retryMaxMs: NEVER_MS,
-      settleMs: 200,
-    },
+    }),
     topics: [spans],
     report: (event) => events.push(event),
     random: () => 1,

@@ -2,6 +2,7 @@
 // installed.
 
 import { connectClickHouse, type SinkClient } from '../../src/sink/clickhouse-client.ts';
+import type { FlusherConfig } from '../../src/sink/flusher-types.ts';
 import { hasClickHouse18, startClickHouse18 } from '../support/clickhouse-server.ts';
 import { startTestServer } from '../support/embedded.ts';
 
@@ -21,6 +22,25 @@ export const TIMEOUT_MS = 10_000;
 
 export function clientOf(url: string): SinkClient {
   return connectClickHouse({ urls: [url], user: 'default', password: '', timeoutMs: TIMEOUT_MS });
+}
+
+/** What a flusher of a test has, short pauses above all, where the test says nothing else. */
+export function flusherConfigFor(
+  url: string,
+  given: Pick<FlusherConfig, 'walDir' | 'database'> & Partial<FlusherConfig>,
+): FlusherConfig {
+  return {
+    clickhouse: { urls: [url], user: 'default', password: '', timeoutMs: TIMEOUT_MS },
+    format: 'RowBinary',
+    flushRows: 1000,
+    flushBytes: 1 << 20,
+    flushIntervalMs: 10,
+    maxRetries: 1,
+    retryBaseMs: 5,
+    retryMaxMs: 50,
+    settleMs: 200,
+    ...given,
+  };
 }
 
 export const serverKinds: ServerKind[] = [

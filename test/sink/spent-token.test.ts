@@ -11,7 +11,7 @@ import { createFlusher } from '../../src/sink/flusher.ts';
 import type { FlusherEvent } from '../../src/sink/flusher-types.ts';
 import { startTestServer } from '../support/embedded.ts';
 import { seededRandom } from '../support/random.ts';
-import { clientOf, TIMEOUT_MS } from './servers.ts';
+import { clientOf, flusherConfigFor, TIMEOUT_MS } from './servers.ts';
 import { randomRow, writeWal } from './wal-fixture.ts';
 
 const ROWS = 50;
@@ -24,19 +24,7 @@ async function deliver(path: string, walDir: string): Promise<{ rows: number; ev
   const client = clientOf(server.url);
   const events: FlusherEvent[] = [];
   const flusher = createFlusher({
-    config: {
-      walDir,
-      clickhouse: { urls: [server.url], user: 'default', password: '', timeoutMs: TIMEOUT_MS },
-      database: 'spent',
-      format: 'RowBinary',
-      flushRows: 1000,
-      flushBytes: 1 << 20,
-      flushIntervalMs: 10,
-      maxRetries: 1,
-      retryBaseMs: 5,
-      retryMaxMs: 50,
-      settleMs: 200,
-    },
+    config: flusherConfigFor(server.url, { walDir, database: 'spent' }),
     topics: [spans],
     report: (event) => events.push(event),
   });

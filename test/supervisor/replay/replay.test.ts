@@ -17,7 +17,7 @@ import { ServerError } from '../../../src/sink/server-error.ts';
 import { type ReplayOptions, replayTopic } from '../../../src/supervisor/replay/replay.ts';
 import { replayDeadLetters } from '../../../src/supervisor/replay/replay-dead-letters.ts';
 import type { RowFilter } from '../../../src/supervisor/replay/replay-filter.ts';
-import { clientOf, type RunningServer, serverKinds, TIMEOUT_MS } from '../../sink/servers.ts';
+import { clientOf, flusherConfigFor, type RunningServer, serverKinds } from '../../sink/servers.ts';
 import { randomRow, type WalContent, writeWal } from '../../sink/wal-fixture.ts';
 import { seededRandom } from '../../support/random.ts';
 import { readAll } from '../../support/wal-fixture.ts';
@@ -64,19 +64,14 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
     });
     afterEach(() => rmSync(walDir, { recursive: true, force: true }));
 
-    const flusherConfig = (): FlusherConfig => ({
-      walDir,
-      clickhouse: { urls: [server.url], user: 'default', password: '', timeoutMs: TIMEOUT_MS },
-      database: `${database}_flushed`,
-      format: 'RowBinary',
-      flushRows: 100,
-      flushBytes: 1 << 20,
-      flushIntervalMs: 50,
-      maxRetries: 0,
-      retryBaseMs: 5,
-      retryMaxMs: 50,
-      settleMs: 200,
-    });
+    const flusherConfig = (): FlusherConfig =>
+      flusherConfigFor(server.url, {
+        walDir,
+        database: `${database}_flushed`,
+        flushRows: 100,
+        flushIntervalMs: 50,
+        maxRetries: 0,
+      });
     const flush = async (options: { database?: string; connect?: () => SinkClient } = {}) => {
       const { connect } = options;
       const config = { ...flusherConfig(), ...(options.database ? { database: options.database } : {}) };
