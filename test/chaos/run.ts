@@ -147,6 +147,8 @@ async function finish(world: World, problems: string[], say: (text: string) => v
     if (code !== 0) problems.push(`${source} ended with ${code}\n${child.logTail()}`);
   });
   await Promise.all(ends);
+  // A loader that outlived the change of mode delivers in the recorder's place: a stop would leave it the rest.
+  if (world.mode === 'direct') await world.loader.kill();
   say(`all sent: ${progressOf(world)}; draining`);
   const code = await world.recorder.end('SIGTERM', FINISH_TIMEOUT_MS);
   if (code !== 0) problems.push(`the recorder ended with ${code}\n${world.recorder.logTail()}`);
