@@ -147,7 +147,7 @@ async function finish(world: World, problems: string[], say: (text: string) => v
     if (code !== 0) problems.push(`${source} ended with ${code}\n${child.logTail()}`);
   });
   await Promise.all(ends);
-  // A loader that outlived the change of mode delivers in the recorder's place: a stop would leave it the rest.
+  // A loader that outlived the change of mode delivers in the recorder's place: a stop leaves it the rest.
   if (world.mode === 'direct') await world.loader.kill();
   say(`all sent: ${progressOf(world)}; draining`);
   const code = await world.recorder.end('SIGTERM', FINISH_TIMEOUT_MS);
