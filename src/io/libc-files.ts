@@ -1,32 +1,24 @@
 // Space and page cache of a file, through libc.
 
 import { constants } from 'node:os';
-import { bindLibc } from '../libc.ts';
+import { lazyLibc } from '../libc.ts';
 
 /** The pages will not be read again soon. */
 const POSIX_FADV_DONTNEED = 4;
 /** The file system cannot do it; zeros must be written. */
 const UNSUPPORTED = new Set([constants.errno.EOPNOTSUPP, constants.errno.EINVAL, constants.errno.ENOSYS]);
 
-const openLibc = () =>
-  bindLibc({
-    posix_fallocate: { args: ['int', 'i64', 'i64'], returns: 'int' },
-    posix_fadvise: { args: ['int', 'i64', 'i64', 'int'], returns: 'int' },
-  });
-
-let libc: ReturnType<typeof openLibc> | undefined;
-
-function calls(): ReturnType<typeof openLibc> {
-  if (libc === undefined) libc = openLibc();
-  return libc;
-}
+const libc = lazyLibc({
+  posix_fallocate: { args: ['int', 'i64', 'i64'], returns: 'int' },
+  posix_fadvise: { args: ['int', 'i64', 'i64', 'int'], returns: 'int' },
+});
 
 /**
  * Takes blocks for the first `sizeBytes` of a file, which reads zeros where nothing was written. False where
  * the system cannot. Throws an error with `code` (ENOSPC …); blocks taken so far stay with the file then.
  */
 export function reserveSpace(descriptor: number, sizeBytes: number, path: string): boolean {
-  const symbols = calls();
+  const symbols = libc();
   if (symbols === null) return false;
   let status: number;
   do status = symbols.posix_fallocate(descriptor, 0, sizeBytes);
@@ -41,5 +33,5 @@ export function reserveSpace(descriptor: number, sizeBytes: number, path: string
 
 /** Says that these bytes of a file need not stay in the page cache. A hint: errors do not count. */
 export function adviseUnneeded(descriptor: number, offset: number, sizeBytes: number): void {
-  calls()?.posix_fadvise(descriptor, offset, sizeBytes, POSIX_FADV_DONTNEED);
+  libc()?.posix_fadvise(descriptor, offset, sizeBytes, POSIX_FADV_DONTNEED);
 }

@@ -2,7 +2,7 @@
 // and who is at the other end of a Unix socket. Linux.
 
 import { ptr } from 'bun:ffi';
-import { bindLibc } from '../libc.ts';
+import { lazyLibc } from '../libc.ts';
 
 const SOL_SOCKET = 1;
 const SO_RCVBUF = 8;
@@ -16,25 +16,17 @@ const PEERCRED_WORDS = 3;
 const MEMINFO_WORDS = 9;
 const MEMINFO_DROPS = 8;
 
-const openLibc = () =>
-  bindLibc({
-    setsockopt: { args: ['int', 'int', 'int', 'ptr', 'u32'], returns: 'int' },
-    getsockopt: { args: ['int', 'int', 'int', 'ptr', 'ptr'], returns: 'int' },
-  });
-
-let libc: ReturnType<typeof openLibc> | undefined;
-
-function loadLibc(): ReturnType<typeof openLibc> {
-  if (libc === undefined) libc = openLibc();
-  return libc;
-}
+const libc = lazyLibc({
+  setsockopt: { args: ['int', 'int', 'int', 'ptr', 'u32'], returns: 'int' },
+  getsockopt: { args: ['int', 'int', 'int', 'ptr', 'ptr'], returns: 'int' },
+});
 
 /**
  * Asks for a receive buffer of `bytes`; returns what the kernel has granted, in the same measure (it books
  * and reports twice the size, for its own overhead), or null where it cannot be asked.
  */
 export function requestReceiveBuffer(fd: number, bytes: number): number | null {
-  const symbols = loadLibc();
+  const symbols = libc();
   if (symbols === null) return null;
   const wanted = Int32Array.of(bytes);
   const forced = symbols.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, ptr(wanted), 4) === 0;
@@ -49,7 +41,7 @@ export function requestReceiveBuffer(fd: number, bytes: number): number | null {
  * Datagrams that the kernel has dropped at this socket since it was opened, u32 that wraps; null: unknown.
  */
 export function kernelDrops(fd: number): number | null {
-  const symbols = loadLibc();
+  const symbols = libc();
   if (symbols === null) return null;
   const figures = new Uint32Array(MEMINFO_WORDS);
   const length = Uint32Array.of(figures.byteLength);
@@ -59,7 +51,7 @@ export function kernelDrops(fd: number): number | null {
 
 /** Who connected to a Unix socket; null where the system does not say. */
 export function peerCredentials(fd: number): { pid: number; uid: number; gid: number } | null {
-  const symbols = loadLibc();
+  const symbols = libc();
   if (symbols === null) return null;
   const words = new Uint32Array(PEERCRED_WORDS);
   const length = Uint32Array.of(words.byteLength);

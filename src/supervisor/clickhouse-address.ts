@@ -19,7 +19,7 @@ function pemOf(path: string, env: string): string {
  * Certificates for https; null: those that the runtime trusts.
  * @throws RecorderError for files that cannot be read, or are given without their counterparts
  */
-export function clickhouseTls(config: Config): ClickHouseTls | null {
+function clickhouseTls(config: Config): ClickHouseTls | null {
   const { clickhouseCaFile: ca, clickhouseCertFile: cert, clickhouseKeyFile: key } = config;
   if (ca === '' && cert === '' && key === '') return null;
   if (ca === '' || (cert === '') !== (key === '')) {

@@ -1,19 +1,20 @@
 // Whether ClickHouse answers, asked only while delivery says that it does not and somebody looks: after an
 // outage the flusher's next attempt may be seconds away, and an operator wants to know at once.
 
+import type { ClickHouseAddress } from '../sink/clickhouse-client.ts';
+import { pingServer } from '../sink/ping.ts';
+
 const LEAST_INTERVAL_MS = 900;
 const TIMEOUT_MS = 1000;
 
 /** Asks one of the servers, at most once a second, without waiting for the answer. */
 export class ClickHouseProbe {
-  readonly #urls: readonly string[];
-  readonly #options: BunFetchRequestInit;
+  readonly #address: ClickHouseAddress;
   #askedMs = Number.NEGATIVE_INFINITY;
   #answers: boolean | null = null;
 
-  constructor(urls: readonly string[], options: BunFetchRequestInit) {
-    this.#urls = urls;
-    this.#options = options;
+  constructor(address: ClickHouseAddress) {
+    this.#address = address;
   }
 
   /** The last answer, and asks again; null: not known yet. `isWanted` false forgets it. */
@@ -31,18 +32,8 @@ export class ClickHouseProbe {
   }
 
   async #ask(): Promise<void> {
-    const answers = await Promise.all(this.#urls.map((url) => this.#ping(url)));
-    this.#answers = answers.includes(true);
-  }
-
-  async #ping(url: string): Promise<boolean> {
-    try {
-      const signal = AbortSignal.timeout(TIMEOUT_MS);
-      const response = await fetch(`${url}/ping`, { ...this.#options, signal, keepalive: false });
-      await response.text();
-      return response.ok;
-    } catch {
-      return false;
-    }
+    const { urls } = this.#address;
+    const answers = await Promise.all(urls.map((url) => pingServer(url, this.#address, TIMEOUT_MS)));
+    this.#answers = answers.includes('ok');
   }
 }

@@ -2,7 +2,8 @@
 // Unix socket that NOTIFY_SOCKET names; Bun has no such sockets, so libc sends them. Without the variable
 // nothing happens.
 
-import { dlopen, ptr } from 'bun:ffi';
+import { ptr } from 'bun:ffi';
+import { lazyLibc } from '../libc.ts';
 
 const AF_UNIX = 1;
 /** SOCK_DGRAM, SOCK_CLOEXEC and SOCK_NONBLOCK: a full queue must not hold up the event loop. */
@@ -13,12 +14,11 @@ const MAX_PATH_BYTES = 108;
 /** As sd_watchdog_enabled(3) advises a half of the time; a third leaves room for a busy loop. */
 const WATCHDOG_SHARE = 3;
 
-const openLibc = () =>
-  dlopen('libc.so.6', {
-    socket: { args: ['int', 'int', 'int'], returns: 'int' },
-    sendto: { args: ['int', 'ptr', 'usize', 'int', 'ptr', 'u32'], returns: 'i64' },
-    close: { args: ['int'], returns: 'int' },
-  }).symbols;
+const libc = lazyLibc({
+  socket: { args: ['int', 'int', 'int'], returns: 'int' },
+  sendto: { args: ['int', 'ptr', 'usize', 'int', 'ptr', 'u32'], returns: 'i64' },
+  close: { args: ['int'], returns: 'int' },
+});
 
 export interface ServiceNotifier {
   /** Everything is open: the service is up. From now on the watchdog is fed, if there is one. */
@@ -47,19 +47,14 @@ function addressOf(path: string): Uint8Array | null {
 /** Sends datagrams to a Unix socket, each from a socket of its own; null where this system cannot. */
 function openSender(path: string): ((text: string) => boolean) | null {
   const address = addressOf(path);
-  if (address === null || process.platform !== 'linux') return null;
-  let libc: ReturnType<typeof openLibc>;
-  try {
-    libc = openLibc();
-  } catch {
-    return null;
-  }
+  const symbols = address === null ? null : libc();
+  if (address === null || symbols === null) return null;
   return (text) => {
-    const fd = libc.socket(AF_UNIX, DATAGRAM, 0);
+    const fd = symbols.socket(AF_UNIX, DATAGRAM, 0);
     if (fd < 0) return false;
     const bytes = Buffer.from(text);
-    const sent = libc.sendto(fd, ptr(bytes), bytes.length, MSG_NOSIGNAL, ptr(address), address.length);
-    libc.close(fd);
+    const sent = symbols.sendto(fd, ptr(bytes), bytes.length, MSG_NOSIGNAL, ptr(address), address.length);
+    symbols.close(fd);
     return Number(sent) === bytes.length;
   };
 }

@@ -1,14 +1,16 @@
 // What the page of a recorder, or of a loader, shows, from its parts.
 
 import { version } from '../../../package.json' with { type: 'json' };
-import { type Config, clickhouseUrls, isClickhouseOn } from '../../config.ts';
+import { type Config, isClickhouseOn } from '../../config.ts';
 import type { FileSystem } from '../../io/file-system.ts';
 import type { DashboardOptions } from '../../observe/dashboard/dashboard.ts';
 import type { Identity, TapRows } from '../../observe/dashboard/live.ts';
 import type { SqlConsole } from '../../observe/dashboard/sql-console.ts';
 import { topicByName, topics } from '../../schema/registry.ts';
+import type { ClickHouseAddress } from '../../sink/clickhouse-client.ts';
+import { fetchOptions } from '../../sink/fetch-options.ts';
 import { type Horizon, openHorizon } from '../../wal/horizon.ts';
-import { clickhouseTls } from '../clickhouse-address.ts';
+import { clickhouseAddress } from '../clickhouse-address.ts';
 import { ClickHouseProbe } from '../clickhouse-probe.ts';
 import type { RecorderParts } from '../recorder.ts';
 import { NewestRows } from './newest-rows.ts';
@@ -64,9 +66,9 @@ export function loaderParts(config: Config, fileSystem: FileSystem): Parts {
 }
 
 function clickhouseParts(config: Config, isOn: () => boolean): Pick<Parts, 'answers' | 'sql'> {
-  const tls = tlsOf(config);
-  const sqlConsole = createSqlConsole(config, tls);
-  const probe = new ClickHouseProbe(clickhouseUrls(config), tls);
+  const address = clickhouseAddress(config);
+  const sqlConsole = createSqlConsole(config, address);
+  const probe = new ClickHouseProbe(address);
   return { answers: (isUnreachable) => probe.look(isUnreachable), sql: () => (isOn() ? sqlConsole : null) };
 }
 
@@ -87,14 +89,8 @@ function identityOf(config: Config, mode: string, walId: bigint): Identity {
   };
 }
 
-/** Certificates as `fetch` takes them. */
-function tlsOf(config: Config): BunFetchRequestInit {
-  const certificates = clickhouseTls(config);
-  return certificates === null ? {} : { tls: { ca: certificates.caCert, ...(certificates.client ?? {}) } };
-}
-
 /** Statements go to the first server that answers; user and password stay here. */
-function createSqlConsole(config: Config, tls: BunFetchRequestInit): SqlConsole {
+function createSqlConsole(config: Config, address: ClickHouseAddress): SqlConsole {
   const headers = {
     'x-clickhouse-user': config.clickhouseUser,
     ...(config.clickhousePassword === '' ? {} : { 'x-clickhouse-key': config.clickhousePassword }),
@@ -103,10 +99,9 @@ function createSqlConsole(config: Config, tls: BunFetchRequestInit): SqlConsole 
     questions: cannedQuestions(config.clickhouseDatabase),
     async send(sql, parameters, signal) {
       let failure: unknown;
-      for (const url of clickhouseUrls(config)) {
+      for (const url of address.urls) {
         try {
-          // Idle connections are not kept: ClickHouse 18 closes them after 3 s.
-          const init = { method: 'POST', body: sql, headers, signal, keepalive: false, ...tls } as const;
+          const init = { ...fetchOptions(address), method: 'POST', body: sql, headers, signal };
           return await fetch(`${url}/?${parameters}`, init);
         } catch (error) {
           if (signal.aborted) throw error;
