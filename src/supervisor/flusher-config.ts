@@ -2,7 +2,7 @@ import type { Config } from '../config.ts';
 import type { FlusherConfig } from '../sink/flusher-types.ts';
 import { clickhouseAddress } from './clickhouse-address.ts';
 
-/** Seen on a machine with ten times the load that it takes: 0.1 s were too little. */
+/** On a machine with ten times the load that it takes, pauses of up to 50 ms were too short. */
 const SETTLE_MS = 2000;
 
 /** What the flusher needs of the configuration. */
