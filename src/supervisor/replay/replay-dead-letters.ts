@@ -19,7 +19,7 @@ import { quoteString } from '../../sink/table-columns.ts';
 import { insertSettings } from '../../sink/table-plan.ts';
 import { openHorizon } from '../../wal/horizon.ts';
 import { type ReplayOptions, replayTopic, topicsOf, unfinishedLsn } from './replay.ts';
-import type { RowFilter } from './replay-filter.ts';
+import { ALL_ROWS } from './replay-filter.ts';
 import { ReplayError } from './replay-group.ts';
 
 export const REPLAYED_DIRECTORY = 'replayed';
@@ -41,18 +41,6 @@ export interface ReplayedLetter {
   sent: number;
   message: string | null;
 }
-
-const NO_FILTER: RowFilter = {
-  topic: null,
-  fromLsn: 0n,
-  endLsn: null,
-  source: null,
-  session: null,
-  fromSeq: null,
-  toSeq: null,
-  fromNs: null,
-  endNs: null,
-};
 
 /** Replays all dead letters, or those of a topic, oldest first. A letter that fails holds no other up. */
 export async function replayDeadLetters(
@@ -107,7 +95,7 @@ async function replayFromWal(options: ReplayOptions, letter: DeadLetter): Promis
   const model = topicsOf(fileSystem, dir).find(({ topic }) => topic === letter.topic);
   if (model === undefined) return null;
   const range = { fromLsn: BigInt(letter.firstLsn), endLsn: BigInt(letter.lastLsn) + 1n };
-  const filter = { ...NO_FILTER, ...range, topic: letter.topic };
+  const filter = { ...ALL_ROWS, ...range, topic: letter.topic };
   // Looked at first: a part of a group is not sent when the rest is in the body alone.
   let isWhole = true;
   const onDamage = () => {

@@ -18,6 +18,19 @@ export interface RowFilter {
   endNs: bigint | null;
 }
 
+/** Every row passes. */
+export const ALL_ROWS: RowFilter = {
+  topic: null,
+  fromLsn: 0n,
+  endLsn: null,
+  source: null,
+  session: null,
+  fromSeq: null,
+  toSeq: null,
+  fromNs: null,
+  endNs: null,
+};
+
 /** Rows `fromRow` to `toRow` (not included). */
 export interface RowRun {
   fromRow: number;

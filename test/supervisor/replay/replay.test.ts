@@ -16,7 +16,7 @@ import type { FlusherConfig } from '../../../src/sink/flusher-types.ts';
 import { ServerError } from '../../../src/sink/server-error.ts';
 import { type ReplayOptions, replayTopic } from '../../../src/supervisor/replay/replay.ts';
 import { replayDeadLetters } from '../../../src/supervisor/replay/replay-dead-letters.ts';
-import type { RowFilter } from '../../../src/supervisor/replay/replay-filter.ts';
+import { ALL_ROWS } from '../../../src/supervisor/replay/replay-filter.ts';
 import { clientOf, flusherConfigFor, type RunningServer, serverKinds } from '../../sink/servers.ts';
 import { randomRow, type WalContent, writeWal } from '../../sink/wal-fixture.ts';
 import { seededRandom } from '../../support/random.ts';
@@ -29,17 +29,6 @@ const T0 = ((BigInt(Date.now()) * 1_000_000n) / DAY_NS) * DAY_NS - DAY_NS / 2n;
 const random = seededRandom('replay');
 const gaps = topicByName('gaps')!;
 const spans = topicByName('latency_spans')!;
-const ALL: RowFilter = {
-  topic: null,
-  fromLsn: 0n,
-  endLsn: null,
-  source: null,
-  session: null,
-  fromSeq: null,
-  toSeq: null,
-  fromNs: null,
-  endNs: null,
-};
 
 function content(topic: TopicModel, rowCount: number, startNs = T0): WalContent {
   const rows = Array.from({ length: rowCount }, () => randomRow(topic, random));
@@ -110,16 +99,16 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
     test('rows that are there are not sent again, whatever is asked for', async () => {
       await writeWal(walDir, topics, [content(gaps, 150), content(spans, 50), content(gaps, 100)]);
       await flush();
-      const some = { ...ALL, fromLsn: 20n, endLsn: 70n };
+      const some = { ...ALL_ROWS, fromLsn: 20n, endLsn: 70n };
       const dry = await replayTopic(await options({ dryRun: true }), gaps, some);
       expect(dry).toEqual({ selected: 50, present: 0, sent: 50, pending: 0 });
       expect(await replayTopic(await options(), gaps, some)).toEqual(dry);
       expect(await lsnsIn(gaps)).toEqual(range(20, 70));
       const rest = { selected: 250, present: 50, sent: 200, pending: 0 };
-      expect(await replayTopic(await options({ dryRun: true }), gaps, ALL)).toEqual(rest);
-      expect(await replayTopic(await options({ format: 'RowBinary' }), gaps, ALL)).toEqual(rest);
+      expect(await replayTopic(await options({ dryRun: true }), gaps, ALL_ROWS)).toEqual(rest);
+      expect(await replayTopic(await options({ format: 'RowBinary' }), gaps, ALL_ROWS)).toEqual(rest);
       expect(await lsnsIn(gaps)).toEqual([...range(0, 150), ...range(200, 300)]);
-      expect(await replayTopic(await options(), gaps, ALL)).toMatchObject({ present: 250, sent: 0 });
+      expect(await replayTopic(await options(), gaps, ALL_ROWS)).toMatchObject({ present: 250, sent: 0 });
       // What the flusher sent and what was replayed is the same, cell by cell.
       const sums = `SELECT sum(cityHash64(first_seq, last_seq, line, state, seq, source)) AS h FROM`;
       const [a] = await server.client.query(`${sums} ${database}.gaps`);
@@ -139,8 +128,8 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
           ns: BigInt(view.ingestTsWords[row * 2]!) + (BigInt(view.ingestTsWords[row * 2 + 1]!) << 32n),
         }));
       });
-      const bySeq = { ...ALL, source: 'engine', session: 's1', fromSeq: 10n, toSeq: 50n };
-      const byTime = { ...ALL, fromNs: T0 + 7000n, endNs: T0 + DAY_NS / 2n + 33_000n };
+      const bySeq = { ...ALL_ROWS, source: 'engine', session: 's1', fromSeq: 10n, toSeq: 50n };
+      const byTime = { ...ALL_ROWS, fromNs: T0 + 7000n, endNs: T0 + DAY_NS / 2n + 33_000n };
       const expected = [
         rows.filter(({ session, seq }) => session === 's1' && seq >= 10n && seq <= 50n),
         rows.filter(({ ns }) => ns >= byTime.fromNs && ns < byTime.endNs),
@@ -163,7 +152,7 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
         if (failures-- > 0) throw new ServerError('unknown', null, 'ECONNRESET');
       };
       const lossy = Object.create(client, { insert: { value: insert } }) as SinkClient;
-      const counts = await replayTopic(await options({ client: lossy }), gaps, ALL);
+      const counts = await replayTopic(await options({ client: lossy }), gaps, ALL_ROWS);
       expect(counts).toMatchObject({ selected: 200, sent: 200 });
       expect(await lsnsIn(gaps)).toEqual(range(0, 200));
       await client.close();
@@ -173,7 +162,7 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
       await writeWal(walDir, topics, [content(gaps, 60)]);
       await flush({ database });
       await writeWal(walDir, topics, [content(gaps, 40)]);
-      const counts = await replayTopic(await options(), gaps, ALL);
+      const counts = await replayTopic(await options(), gaps, ALL_ROWS);
       expect(counts).toEqual({ selected: 100, present: 60, sent: 0, pending: 40 });
       await flush({ database });
       expect(await lsnsIn(gaps)).toEqual(range(0, 100));
@@ -265,7 +254,7 @@ for (const kind of serverKinds.filter(({ available }) => available)) {
     test('a letter of which the server has a part gets the rest, from the WAL', async () => {
       await writeWal(walDir, topics, [content(gaps, 90)]);
       await flush({ database, connect: refusing });
-      await replayTopic(await options(), gaps, { ...ALL, fromLsn: 10n, endLsn: 25n });
+      await replayTopic(await options(), gaps, { ...ALL_ROWS, fromLsn: 10n, endLsn: 25n });
       expect(await replayLetters()).toEqual([{ outcome: 'replayed', sent: 75 }]);
       expect(await lsnsIn(gaps)).toEqual(range(0, 90));
     }, 60_000);
