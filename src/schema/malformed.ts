@@ -29,8 +29,6 @@ export const Malformed = {
   bad_control: 12,
 } as const;
 
-export type MalformedCode = (typeof Malformed)[keyof typeof Malformed];
-
 const names = new Map<number, string>(Object.entries(Malformed).map(([name, code]) => [code, name]));
 
 /** Name of a code, for metrics, logs and the quarantine index. */

@@ -41,13 +41,6 @@ export function writtenBytes(sink: ByteSink): Uint8Array<ArrayBuffer> {
   return sink.bytes.subarray(0, sink.position);
 }
 
-/** Bytes of a length in LEB128. */
-export function varintSizeBytes(value: number): number {
-  let size = 1;
-  for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 0x80)) size++;
-  return size;
-}
-
 /** Writes an unsigned LEB128 number; there must be room. */
 export function writeVarint(sink: ByteSink, value: number): void {
   let rest = value;
