@@ -47,6 +47,8 @@ export interface BlockColumn {
 /** A block's columns as views over its payload; valid as long as the payload's bytes are. */
 export interface BlockView {
   model: TopicModel;
+  /** All of it: the views below lie in these bytes. */
+  payload: Uint8Array;
   rowCount: number;
   streams: StreamName[];
   streamIndex: Uint32Array;
@@ -212,7 +214,7 @@ export function openBlock(model: TopicModel, payload: Uint8Array, rowCount: numb
   if (reader.position !== payload.length) {
     throw new BlockFormatError(`${payload.length - reader.position} bytes left over`, reader.position);
   }
-  return { model, rowCount, streams, streamIndex, seqWords, ingestTsWords, columns };
+  return { model, payload, rowCount, streams, streamIndex, seqWords, ingestTsWords, columns };
 }
 
 function readStreams(table: Uint8Array, streamCount: number): StreamName[] {

@@ -26,6 +26,7 @@ export function reserve(sink: ByteSink, neededBytes: number): void {
   if (least <= sink.bytes.length) return;
   const grown = new Uint8Array(Math.max(least, sink.bytes.length * 2));
   grown.set(sink.bytes.subarray(0, sink.position));
+  freeSink(sink);
   sink.bytes = grown;
   sink.view = new DataView(grown.buffer);
 }
@@ -34,6 +35,11 @@ export function reserve(sink: ByteSink, neededBytes: number): void {
 export function resetSink(sink: ByteSink): void {
   sink.position = 0;
   if (sink.bytes.length > KEPT_SIZE_BYTES) Object.assign(sink, createByteSink());
+}
+
+/** Gives the memory back at once: the collector would leave it lying. Nothing can be written any more. */
+export function freeSink(sink: ByteSink): void {
+  sink.bytes.buffer.transfer(0);
 }
 
 /** What was written, as a view: valid until the sink is used again. */

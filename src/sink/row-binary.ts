@@ -1,143 +1,116 @@
-// Encoder of ClickHouse's RowBinary: row by row, no header. Generated from the model: one straight function a
-// topic, without dispatch on column kinds and without an object or a BigInt a row.
+// Encoder of ClickHouse's RowBinary: row by row, no header.
 //
 //   fixed    its bytes, little-endian
 //   String   LEB128 length, bytes
 //   Array    LEB128 count, elements
 //   Nullable u8: 1 = NULL and nothing follows, 0 = the value follows
+//
+// The rows are written by a function generated from the model (row-binary-code.ts) in a memory that all
+// encoders of a thread use in turns:
+//
+//   0                what the function is told, see row-binary-code.ts
+//   prefixesAt       for each stream: u32 address, u32 length; then recorder, source and session, encoded
+//   payloadAt        the block
+//   outputAt         the rows
 
 import type { BlockView } from '../columns/block-codec.ts';
-import type { ColumnModel, TopicModel } from '../schema/model.ts';
-import {
-  type ByteSink,
-  createByteSink,
-  MAX_VARINT_SIZE_BYTES,
-  reserve,
-  resetSink,
-  writeString,
-} from './byte-sink.ts';
+import { limits } from '../limits.ts';
+import type { TopicModel } from '../schema/model.ts';
+import { align8 } from '../wal/format.ts';
+import { createByteSink, resetSink, writeBytes, writeString } from './byte-sink.ts';
 import type { BlockSlice, GroupEncoder, GroupOrigin } from './group-encoder.ts';
+import { factsOf, OVERRUN_BYTES, type RowCode, rowCode } from './row-binary-code.ts';
+import { WasmFunction, WasmMemory } from './wasm-code.ts';
 
-/** Strings and arrays up to this many bytes are copied byte by byte: cheaper than making a subarray. */
-const SHORT_COPY_BYTES = 48;
+/** Rows that are written in one call take no more than this, unless it is one row. */
+const OUTPUT_SIZE_BYTES = 128 * 1024;
+/** A larger memory, for a block of frames that are large, is given back after use. */
+const KEPT_SIZE_BYTES = 2 * limits.batchBytes;
 
-/** Encodes rows of one block. `prefixes[i]` holds recorder, source and session of stream i, encoded. */
-type EncodeRows = (
-  sink: ByteSink,
-  view: BlockView,
-  fromRow: number,
-  toRow: number,
-  prefixes: readonly Uint8Array[],
-  origin: { walIdLow: number; walIdHigh: number; lsnLow: number; lsnHigh: number },
-) => void;
+/** Shared by all encoders of a thread: each call of one begins and ends with nothing in it. */
+const memory = new WasmMemory(KEPT_SIZE_BYTES);
 
 /** Makes the RowBinary encoder of a topic: the columns of `tableColumns(model)` in that order. */
 export function createRowBinaryEncoder(model: TopicModel): GroupEncoder {
-  const encodeRows = compile(model);
-  const prefixSink = createByteSink(1024);
+  const code = rowCode(model);
+  const run = new WasmFunction(code.module);
+  const names = createByteSink(1024);
   return (sink, slices, origin) => {
-    const walIdLow = Number(origin.walId & 0xffff_ffffn);
-    const walIdHigh = Number(origin.walId >> 32n);
     for (const slice of slices) {
-      const firstLsn = slice.lsn + BigInt(slice.fromRow);
-      encodeRows(sink, slice.view, slice.fromRow, slice.toRow, streamPrefixes(slice, origin, prefixSink), {
-        walIdLow,
-        walIdHigh,
-        lsnLow: Number(firstLsn & 0xffff_ffffn),
-        lsnHigh: Number(firstLsn >> 32n),
-      });
+      const prefixes = streamPrefixes(slice.view, origin, names);
+      const longest = prefixes.reduce((most, { length }) => Math.max(most, length), 0);
+      const scene = lay(code, slice, prefixes, origin);
+      for (let row = slice.fromRow; row < slice.toRow; ) {
+        const { count, sizeBytes } = rowsThatFit(code, slice, row, longest);
+        // The memory may have grown: only now is it as large as these rows need.
+        const bytes = memory.bytes(scene.outputAt + sizeBytes + OVERRUN_BYTES);
+        new DataView(bytes.buffer).setBigUint64(8, slice.lsn + BigInt(row), true);
+        const end = run.call(memory.current, row, row + count, scene.outputAt);
+        writeBytes(sink, bytes.subarray(scene.outputAt, end));
+        row += count;
+      }
     }
+    memory.release();
   };
 }
 
-function streamPrefixes(slice: BlockSlice, origin: GroupOrigin, sink: ByteSink): Uint8Array[] {
-  return slice.view.streams.map(({ source, session }) => {
-    resetSink(sink);
-    writeString(sink, origin.recorder);
-    writeString(sink, source);
-    writeString(sink, session);
-    return sink.bytes.slice(0, sink.position);
+function streamPrefixes(
+  view: BlockView,
+  origin: GroupOrigin,
+  names: ReturnType<typeof createByteSink>,
+): Uint8Array[] {
+  return view.streams.map(({ source, session }) => {
+    resetSink(names);
+    writeString(names, origin.recorder);
+    writeString(names, source);
+    writeString(names, session);
+    return names.bytes.slice(0, names.position);
   });
 }
 
-function compile(model: TopicModel): EncodeRows {
-  const fixedBytes = model.columns.reduce((sum, column) => sum + mostFixedBytes(column), 32);
-  const variable = model.columns.filter((column) => column.kind !== 'fixed');
-  const sizes = variable.map(
-    ({ index, widthBytes }) => `(o${index}[row + 1] - o${index}[row]) * ${widthBytes}`,
-  );
-  const source = `
-    return function encodeRows(sink, block, fromRow, toRow, prefixes, origin) {
-      ${model.columns.map(declare).join('\n')}
-      const streamIndex = block.streamIndex, seq = block.seqWords, ts = block.ingestTsWords;
-      const walIdLow = origin.walIdLow | 0, walIdHigh = origin.walIdHigh | 0;
-      let lsnLow = origin.lsnLow | 0, lsnHigh = origin.lsnHigh | 0;
-      let bytes = sink.bytes, view = sink.view, p = sink.position;
-      for (let row = fromRow; row < toRow; row++) {
-        const prefix = prefixes[streamIndex[row]];
-        const needed = ${[fixedBytes, 'prefix.length', ...sizes].join(' + ')};
-        if (p + needed > bytes.length) {
-          sink.position = p;
-          reserve(sink, needed);
-          bytes = sink.bytes; view = sink.view;
-        }
-        let start = 0, end = 0, rest = 0;
-        ${model.columns.map(writeCell).join('\n')}
-        bytes.set(prefix, p);
-        p += prefix.length;
-        view.setInt32(p, seq[row * 2], true); view.setInt32(p + 4, seq[row * 2 + 1], true);
-        view.setInt32(p + 8, ts[row * 2], true); view.setInt32(p + 12, ts[row * 2 + 1], true);
-        view.setInt32(p + 16, walIdLow, true); view.setInt32(p + 20, walIdHigh, true);
-        view.setInt32(p + 24, lsnLow, true); view.setInt32(p + 28, lsnHigh, true);
-        p += 32;
-        lsnLow = (lsnLow + 1) | 0;
-        if (lsnLow === 0) lsnHigh = (lsnHigh + 1) | 0;
-      }
-      sink.position = p;
-    };`;
-  return new Function('reserve', source)(reserve) as EncodeRows;
+/** Lays out the memory for a block. */
+function lay(
+  code: RowCode,
+  { view }: BlockSlice,
+  prefixes: readonly Uint8Array[],
+  { walId }: GroupOrigin,
+): { outputAt: number } {
+  const prefixesAt = align8(code.factsSizeBytes);
+  const sizeBytes = prefixes.reduce((sum, { length }) => sum + length, prefixes.length * 8);
+  const payloadAt = align8(prefixesAt + sizeBytes + OVERRUN_BYTES);
+  const outputAt = align8(payloadAt + view.payload.length + OVERRUN_BYTES);
+  const bytes = memory.bytes(outputAt);
+  const words = new DataView(bytes.buffer);
+  words.setBigUint64(0, walId, true);
+  factsOf(view, payloadAt - view.payload.byteOffset, prefixesAt).forEach((fact, index) => {
+    words.setInt32(code.factAt(index), fact, true);
+  });
+  let at = prefixesAt + prefixes.length * 8;
+  prefixes.forEach((prefix, index) => {
+    words.setInt32(prefixesAt + index * 8, at, true);
+    words.setInt32(prefixesAt + index * 8 + 4, prefix.length, true);
+    bytes.set(prefix, at);
+    at += prefix.length;
+  });
+  bytes.set(view.payload, payloadAt);
+  return { outputAt };
 }
 
-/** Most bytes of a row that a column takes apart from the data of a string or an array. */
-function mostFixedBytes(column: ColumnModel): number {
-  const value = column.kind === 'fixed' ? column.widthBytes : MAX_VARINT_SIZE_BYTES;
-  return value + (column.nullable ? 1 : 0);
-}
-
-function declare({ index, kind, nullable }: ColumnModel): string {
-  const parts = [nullable ? `n${index} = block.columns[${index}].nulls` : ''];
-  if (kind === 'fixed') parts.push(`v${index} = block.columns[${index}].values`);
-  else parts.push(`o${index} = block.columns[${index}].offsets, d${index} = block.columns[${index}].bytes`);
-  return `const ${parts.filter((part) => part !== '').join(', ')};`;
-}
-
-function writeCell(column: ColumnModel): string {
-  const value = column.kind === 'fixed' ? writeFixed(column) : writeVariable(column);
-  if (!column.nullable) return value;
-  return `bytes[p++] = n${column.index}[row]; if (n${column.index}[row] === 0) { ${value} }`;
-}
-
-function writeFixed({ index, widthBytes }: ColumnModel): string {
-  switch (widthBytes) {
-    case 1:
-      return `bytes[p++] = v${index}[row];`;
-    case 2:
-      return `view.setUint16(p, v${index}[row], true); p += 2;`;
-    case 4:
-      return `view.setInt32(p, v${index}[row], true); p += 4;`;
-    case 8:
-      return `
-        view.setInt32(p, v${index}[row * 2], true); view.setInt32(p + 4, v${index}[row * 2 + 1], true);
-        p += 8;`;
-  }
-}
-
-function writeVariable({ index, widthBytes }: ColumnModel): string {
-  return `
-    start = o${index}[row]; end = o${index}[row + 1];
-    for (rest = end - start; rest >= 128; rest = Math.floor(rest / 128)) bytes[p++] = (rest & 127) | 128;
-    bytes[p++] = rest;
-    start *= ${widthBytes}; end *= ${widthBytes};
-    if (end - start > ${SHORT_COPY_BYTES}) { bytes.set(d${index}.subarray(start, end), p); p += end - start; }
-    else while (start < end) bytes[p++] = d${index}[start++];`;
+/** How many rows from `row` on are written at once, and the most bytes that they take. */
+function rowsThatFit(
+  code: RowCode,
+  { view, toRow }: BlockSlice,
+  row: number,
+  longestPrefix: number,
+): { count: number; sizeBytes: number } {
+  const bound = (count: number) => {
+    let sizeBytes = count * (code.fixedSizeBytes + longestPrefix);
+    for (const { model, offsets } of view.columns) {
+      if (offsets !== null) sizeBytes += (offsets[row + count]! - offsets[row]!) * model.widthBytes;
+    }
+    return sizeBytes;
+  };
+  let count = toRow - row;
+  while (count > 1 && bound(count) > OUTPUT_SIZE_BYTES) count = Math.ceil(count / 2);
+  return { count, sizeBytes: bound(count) };
 }
