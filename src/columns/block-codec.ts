@@ -192,8 +192,7 @@ export function openBlock(model: TopicModel, payload: Uint8Array, rowCount: numb
     number,
     number,
   ];
-  if (version !== LAYOUT_VERSION)
-    throw new BlockFormatError(`layout version ${version}, ${LAYOUT_VERSION} expected`, 0);
+  if (version !== LAYOUT_VERSION) throw wrongVersion(version);
   if (columnCount !== model.columns.length) {
     throw new BlockFormatError(`${columnCount} columns, ${model.topic} has ${model.columns.length}`, 4);
   }
@@ -215,6 +214,25 @@ export function openBlock(model: TopicModel, payload: Uint8Array, rowCount: numb
     throw new BlockFormatError(`${payload.length - reader.position} bytes left over`, reader.position);
   }
   return { model, payload, rowCount, streams, streamIndex, seqWords, ingestTsWords, columns };
+}
+
+/**
+ * The rows' ingest_ts alone, as `openBlock` gives them: what a reader needs that only asks where rows belong.
+ * Nothing else of the block is checked.
+ * @throws BlockFormatError
+ */
+export function ingestTimes(payload: Uint8Array, rowCount: number): Uint32Array {
+  const reader = new SectionReader(payload);
+  const [version, , , tableSizeBytes] = reader.words(4, 'header');
+  if (version !== LAYOUT_VERSION) throw wrongVersion(version!);
+  reader.section(tableSizeBytes!, 'stream table');
+  reader.words(rowCount, 'stream indexes');
+  reader.words(rowCount * 2, 'seq');
+  return reader.words(rowCount * 2, 'ingest_ts');
+}
+
+function wrongVersion(version: number): BlockFormatError {
+  return new BlockFormatError(`layout version ${version}, ${LAYOUT_VERSION} expected`, 0);
 }
 
 function readStreams(table: Uint8Array, streamCount: number): StreamName[] {

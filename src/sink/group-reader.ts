@@ -1,7 +1,8 @@
 // Collects a topic's durable rows from the WAL into insert groups.
 //
 // Invariants: rows come in LSN order, each in exactly one group; what the cursor skips as damaged is reported
-// by the cursor. Every block has been read and checked when a group refers to it; its payload is not kept.
+// by the cursor. Every block has been read, and its checksum held, when a group refers to it; its payload is
+// not kept.
 
 import type { TopicModel } from '../schema/model.ts';
 import { type CursorOptions, createCursor, type WalBlock, type WalCursor } from '../wal/cursor.ts';

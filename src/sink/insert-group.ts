@@ -7,7 +7,7 @@
 // A group holds no rows, only where they lie in the WAL: its blocks are read again when it is encoded, part
 // after part, so that the memory of a delivery does not depend on the size of its group.
 
-import { openBlock } from '../columns/block-codec.ts';
+import { ingestTimes } from '../columns/block-codec.ts';
 import type { TopicModel } from '../schema/model.ts';
 import type { WalBlock } from '../wal/cursor.ts';
 import type { OpenGroup } from './flush-log-format.ts';
@@ -123,7 +123,8 @@ export interface OpenBlock {
 }
 
 /**
- * Opens a block for grouping, having checked all of it. Rows outside `fromLsn` to `toLsn` (not included;
+ * Opens a block for grouping. Its bytes have been checked by their checksum, what they say is checked when
+ * they are encoded. Rows outside `fromLsn` to `toLsn` (not included;
  * null: no end) are left out. The block's payload may change afterwards. Throws BlockFormatError.
  * @param words the times of a block that was opened before and is no longer used: memory for this one's
  */
@@ -138,7 +139,7 @@ export function openForGroups(
   const { segment, offset } = block;
   const ingestTsWords =
     words !== undefined && words.length >= rowCount * 2 ? words : new Uint32Array(rowCount * 2);
-  ingestTsWords.set(openBlock(model, block.payload, rowCount).ingestTsWords);
+  ingestTsWords.set(ingestTimes(block.payload, rowCount));
   const place = { segment, offset, payloadSizeBytes, payloadChecksum, rowCount };
   const nextRow = fromLsn > lsn ? Number(fromLsn - lsn) : 0;
   const endRow = toLsn !== null && toLsn < lsn + BigInt(rowCount) ? Number(toLsn - lsn) : rowCount;

@@ -7,7 +7,13 @@ import {
   seqAt,
   streamIndexAt,
 } from '../../src/columns/batch.ts';
-import { BlockFormatError, blockSizeBytes, encodeBlock, openBlock } from '../../src/columns/block-codec.ts';
+import {
+  BlockFormatError,
+  blockSizeBytes,
+  encodeBlock,
+  ingestTimes,
+  openBlock,
+} from '../../src/columns/block-codec.ts';
 import { createFrameBuilder } from '../../src/schema/build-frame.ts';
 import { createExtractor } from '../../src/schema/extractor.ts';
 import { topicByName, topics } from '../../src/schema/registry.ts';
@@ -168,6 +174,20 @@ describe('a payload that is not a block of the topic is refused', () => {
     }
   });
 
+  test('the times alone: every truncation before their end, another version, another row count', () => {
+    const { ingestTsWords } = openBlock(gaps, aligned(gapsPayload), 2);
+    const timesEnd = ingestTsWords.byteOffset + ingestTsWords.byteLength;
+    for (let end = 0; end <= gapsPayload.length; end++) {
+      const read = () => ingestTimes(aligned(gapsPayload.subarray(0, end)), 2);
+      if (end < timesEnd) expect(read).toThrow(BlockFormatError);
+      else expect(read()).toEqual(ingestTsWords);
+    }
+    expect(() => ingestTimes(aligned(gapsPayload), 0xffff_ffff)).toThrow(BlockFormatError);
+    const other = aligned(gapsPayload);
+    other[0] = 2;
+    expect(() => ingestTimes(other, 2)).toThrow(/layout version 2/);
+  });
+
   test('a payload that is not 8-aligned in memory', () => {
     const shifted = new Uint8Array(gapsPayload.length + 4).subarray(4);
     expect(() => openBlock(gaps, shifted, 2)).toThrow(/not 8-aligned/);
@@ -184,11 +204,12 @@ for (const model of [...topics, allTypes.model]) {
     for (const [i, row] of rows.entries()) {
       const frame = builder.build(row);
       expect(extract(new DataView(frame.buffer), frame, 0, frame.length, batch)).toBe(0);
-      commitRow(batch, i % 2, i, 0, 0, 0);
+      commitRow(batch, i % 2, i, 0, random.u32(), random.u32());
     }
     const payload = new Uint8Array(blockSizeBytes(batch, streams));
     encodeBlock(batch, streams, payload);
     const view = openBlock(model, payload, rows.length);
+    expect(ingestTimes(payload, rows.length)).toEqual(view.ingestTsWords);
     for (const column of view.columns) {
       const { name, widthBytes } = column.model;
       rows.forEach((row, i) => {
@@ -206,10 +227,12 @@ for (const model of [...topics, allTypes.model]) {
     for (let i = 0; i < 500; i++) {
       const mutated = payload.slice();
       new DataView(mutated.buffer).setUint32(random.int(0, payload.length / 4 - 1) * 4, random.u32(), true);
-      try {
-        openBlock(model, mutated, rows.length);
-      } catch (error) {
-        expect(error).toBeInstanceOf(BlockFormatError);
+      for (const read of [openBlock.bind(null, model), ingestTimes]) {
+        try {
+          read(mutated, rows.length);
+        } catch (error) {
+          expect(error).toBeInstanceOf(BlockFormatError);
+        }
       }
     }
   });
