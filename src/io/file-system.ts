@@ -14,7 +14,8 @@ export interface FileHandle {
   /** As `write`, off the event loop; `source` must not change until it resolves. */
   writeAsync(source: Uint8Array, offset: number): Promise<void>;
   /**
-   * fdatasync off the event loop. A failure says that the file can no longer be trusted: never call it again.
+   * fdatasync, off the event loop unless it takes less time than the way to another thread (sync-pace.ts). A
+   * failure says that the file can no longer be trusted: never call it again.
    */
   sync(): Promise<void>;
   /** fdatasync on the calling thread, for start and stop. */

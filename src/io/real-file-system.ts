@@ -1,14 +1,19 @@
 import fs from 'node:fs';
 import { errorCode, type FileHandle, type FileSystem, type OpenMode } from './file-system.ts';
 import { adviseUnneeded, reserveSpace } from './libc-files.ts';
+import { SyncPace } from './sync-pace.ts';
 
 const FLAGS = { read: 'r', write: 'r+', create: 'wx+' } as const satisfies Record<OpenMode, string>;
 
 const ZEROS_SIZE_BYTES = 1024 * 1024;
 
+/** One for all files: they lie on one disk, and the log is nearly all of what is synced. */
+const pace = new SyncPace();
+
 class RealFile implements FileHandle {
   readonly path: string;
   readonly #descriptor: number;
+  #unsyncedBytes = 0;
 
   constructor(path: string, mode: OpenMode) {
     this.path = path;
@@ -26,6 +31,7 @@ class RealFile implements FileHandle {
   }
 
   write(source: Uint8Array, offset: number): void {
+    this.#unsyncedBytes += source.length;
     let done = 0;
     while (done < source.length) {
       const count = fs.writeSync(this.#descriptor, source, done, source.length - done, offset + done);
@@ -36,6 +42,7 @@ class RealFile implements FileHandle {
   }
 
   async writeAsync(source: Uint8Array, offset: number): Promise<void> {
+    this.#unsyncedBytes += source.length;
     let done = 0;
     while (done < source.length) {
       const count = await this.#writeSome(source, done, offset + done);
@@ -55,6 +62,20 @@ class RealFile implements FileHandle {
   }
 
   sync(): Promise<void> {
+    const sizeBytes = this.#unsyncedBytes;
+    this.#unsyncedBytes = 0;
+    const startedMs = performance.now();
+    const done = pace.isInline(sizeBytes) ? this.#syncInline() : this.#syncElsewhere();
+    return done.then(
+      () => pace.took(performance.now() - startedMs, sizeBytes),
+      (error) => {
+        pace.failed();
+        throw error;
+      },
+    );
+  }
+
+  #syncElsewhere(): Promise<void> {
     return new Promise((resolve, reject) => {
       fs.fdatasync(this.#descriptor, (error) => {
         if (error) reject(error);
@@ -63,7 +84,12 @@ class RealFile implements FileHandle {
     });
   }
 
+  async #syncInline(): Promise<void> {
+    fs.fdatasyncSync(this.#descriptor);
+  }
+
   syncNow(): void {
+    this.#unsyncedBytes = 0;
     fs.fdatasyncSync(this.#descriptor);
   }
 

@@ -1,5 +1,5 @@
-// Socket options that Bun has no call for, through libc: the receive buffer, the kernel's own drop count,
-// and who is at the other end of a Unix socket. Linux.
+// What Bun has no call for on a socket, through libc: the receive buffer, the kernel's own drop count, who is
+// at the other end of a Unix socket, and reading into memory of our own. Linux.
 
 import { ptr } from 'bun:ffi';
 import { lazyLibc } from '../libc.ts';
@@ -15,10 +15,12 @@ const SO_PEERCRED = 17;
 const PEERCRED_WORDS = 3;
 const MEMINFO_WORDS = 9;
 const MEMINFO_DROPS = 8;
+const MSG_DONTWAIT = 0x40;
 
 const libc = lazyLibc({
   setsockopt: { args: ['int', 'int', 'int', 'ptr', 'u32'], returns: 'int' },
   getsockopt: { args: ['int', 'int', 'int', 'ptr', 'ptr'], returns: 'int' },
+  recv: { args: ['int', 'ptr', 'u64', 'int'], returns: 'int' },
 });
 
 /**
@@ -58,4 +60,13 @@ export function peerCredentials(fd: number): { pid: number; uid: number; gid: nu
   if (symbols.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ptr(words), ptr(length)) !== 0) return null;
   const [pid, uid, gid] = words;
   return length[0] === words.byteLength ? { pid: pid!, uid: uid!, gid: gid! } : null;
+}
+
+/**
+ * Reads what lies in a socket's buffer, without waiting; the number of bytes. 0 or less: nothing, or what
+ * the socket's owner will find out itself (its end, an error), or no such call here.
+ */
+export function receiveNow(fd: number, into: Uint8Array): number {
+  const symbols = libc();
+  return symbols === null ? 0 : symbols.recv(fd, ptr(into), into.length, MSG_DONTWAIT);
 }

@@ -51,6 +51,8 @@ export interface StreamShared {
   readonly plainPrefix: string;
   /** Stops reading from a connection until all that are held are released. */
   readonly hold: (connection: StreamConnection) => void;
+  /** Whether a connection is read from now: it is not held, and nothing is paused. */
+  readonly isRead: (connection: StreamConnection) => boolean;
 }
 
 const TWO_32 = 0x1_0000_0000;
@@ -85,9 +87,9 @@ export class StreamConnection implements FrameHandler {
     return this.#stream !== null;
   }
 
-  /** Reads what came. */
-  chunk(bytes: Uint8Array): void {
-    if (this.#done) return;
+  /** Reads what came; whether more may be read at once. */
+  chunk(bytes: Uint8Array): boolean {
+    if (this.#done) return false;
     const { stats, sink } = this.#shared;
     stats.chunks++;
     stats.bytes += bytes.byteLength;
@@ -99,6 +101,7 @@ export class StreamConnection implements FrameHandler {
       stats.brokenStreams++;
       this.goodbye('the length prefix of a frame is broken');
     }
+    return !this.#done && this.#shared.isRead(this);
   }
 
   /** FrameHandler: a frame that is whole. */

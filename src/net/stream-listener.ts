@@ -151,6 +151,7 @@ class Connections {
       // Unique over restarts, so that two runs' plain connections never share a stream.
       plainPrefix: `${PLAIN_SESSION_PREFIX}${Date.now().toString(36)}-${process.pid.toString(36)}`,
       hold: (connection) => this.#hold(connection),
+      isRead: (connection) => !this.#isPaused && !this.#held.has(connection),
     };
   }
 

@@ -6,13 +6,15 @@
 // - A file that is there is replaced only where it is a socket and a connect proves that nobody listens.
 // - On close the file goes only if it is still ours. (Bun's own stop() unlinks the path it was given,
 //   whoever owns it by then: seen with Bun 1.4.5. The name that Bun knows is gone long before.)
-// - Chunks that Bun hands to `data` are fresh buffers (64 MiB in 307 chunks: 307 buffers, none changed
-//   later).
+// - While a producer sends faster than is read, most is read past Bun, into one buffer that stays in the
+//   processor's cache: the buffer that Bun makes for each chunk costs 25 ns a row of 140 bytes in copies,
+//   page faults and garbage. Bun still says when there is something to read, and finds ends and errors.
 
 import { chmodSync, chownSync, linkSync, lstatSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import type { Socket } from 'bun';
 import { RecorderError } from '../errors.ts';
+import { receiveNow } from './socket-options.ts';
 
 export const DEFAULT_SOCKET_MODE = 0o600;
 /** Room for the path in Linux' sockaddr_un, without the closing NUL. */
@@ -23,8 +25,8 @@ export type UnixConnection<T> = Socket<T>;
 export interface UnixHandlers<T> {
   /** A new connection; its return value becomes `connection.data`. */
   open(connection: UnixConnection<T | undefined>): T;
-  /** Bytes came. The chunk is not reused afterwards. */
-  chunk(connection: UnixConnection<T>, bytes: Uint8Array): void;
+  /** Bytes came, valid during the call. Returns whether more may be read from the connection at once. */
+  chunk(connection: UnixConnection<T>, bytes: Uint8Array): boolean;
   /** The peer will send nothing more; it may still read. */
   end(connection: UnixConnection<T>): void;
   /** There is room to write again after a short write. */
@@ -50,6 +52,13 @@ export interface UnixListener {
 }
 
 let bindCount = 0;
+/** A chunk of this size says that the producer is ahead. */
+const LARGE_CHUNK_BYTES = 64 * 1024;
+/** Reads that follow one of Bun's own: others on the event loop wait for some 1.5 ms at most. */
+const READS_IN_A_ROW = 4;
+/** More than lies in a Unix socket's buffer by default. */
+const READ_BYTES = 256 * 1024;
+let readBuffer: Uint8Array | null = null;
 
 /**
  * Listens on `path`. Errors (RecorderError): socket_path_too_long, socket_in_use, socket_path_not_a_socket,
@@ -111,7 +120,10 @@ function bind<T>(path: string, handlers: UnixHandlers<T>): { stop(force?: boolea
         open: (socket) => {
           socket.data = handlers.open(socket);
         },
-        data: (socket, bytes: Uint8Array) => handlers.chunk(socket, bytes),
+        data: (socket, bytes: Uint8Array) => {
+          const goesOn = handlers.chunk(socket, bytes);
+          if (goesOn && bytes.length >= LARGE_CHUNK_BYTES) readOn(socket, handlers);
+        },
         end: (socket) => handlers.end(socket),
         drain: (socket) => handlers.drain(socket),
         close: (socket) => handlers.close(socket),
@@ -124,6 +136,19 @@ function bind<T>(path: string, handlers: UnixHandlers<T>): { stop(force?: boolea
       cause,
       hint: 'the folder must exist and be writable',
     });
+  }
+}
+
+/** Reads what has come meanwhile, as long as there is much of it and it is wanted. */
+function readOn<T>(socket: Socket<T>, handlers: UnixHandlers<T>): void {
+  readBuffer ??= new Uint8Array(READ_BYTES);
+  // Bun's types do not show the descriptor.
+  const { fd } = socket as unknown as { fd: number };
+  for (let reads = 0; reads < READS_IN_A_ROW; reads++) {
+    const count = receiveNow(fd, readBuffer);
+    if (count <= 0) return;
+    const goesOn = handlers.chunk(socket, readBuffer.subarray(0, count));
+    if (!goesOn || count < LARGE_CHUNK_BYTES) return;
   }
 }
 

@@ -44,6 +44,7 @@ export function sharedOf(streams: StreamTable, sink: FrameSink): StreamShared {
     sessions: new Map(),
     plainPrefix: 'plain-model',
     hold: () => {},
+    isRead: () => true,
   };
 }
 

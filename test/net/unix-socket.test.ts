@@ -3,6 +3,7 @@ import { existsSync, lstatSync, mkdtempSync, readdirSync, rmSync, unlinkSync, wr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { listenUnix, type UnixHandlers, type UnixListener } from '../../src/net/unix-socket.ts';
+import { seededRandom } from '../support/random.ts';
 
 let folder = '';
 let path = '';
@@ -20,7 +21,7 @@ afterEach(() => {
 
 const ignore: UnixHandlers<null> = {
   open: () => null,
-  chunk: () => {},
+  chunk: () => true,
   end: (socket) => socket.end(),
   drain: () => {},
   close: () => {},
@@ -102,4 +103,71 @@ describe('listenUnix', () => {
     path = join(folder, 'none', 'r.sock');
     await expect(listen()).rejects.toMatchObject({ code: 'socket_listen_failed' });
   });
+});
+
+/** Sends random bytes from a process of its own, in blocking writes: it is always ahead of the reader. */
+function sendRandom(sizeBytes: number, seed: number): void {
+  const script = `
+import random, socket, sys
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
+s.sendall(random.Random(${seed}).randbytes(${sizeBytes})); s.shutdown(socket.SHUT_WR); s.recv(1)`;
+  Bun.spawn(['python3', '-c', script, path]);
+}
+
+/** What the same generator of Python makes. */
+async function randomHash(sizeBytes: number, seed: number): Promise<string> {
+  const script = `import hashlib, random
+print(hashlib.sha256(random.Random(${seed}).randbytes(${sizeBytes})).hexdigest())`;
+  return (await new Response(Bun.spawn(['python3', '-c', script], { stdout: 'pipe' }).stdout).text()).trim();
+}
+
+describe('a producer that is ahead', () => {
+  const SIZE_BYTES = 24 * 1024 * 1024;
+
+  /** Listens and reads all that one producer sends; `chunk` says whether more may be read at once. */
+  async function readAll(seed: number, chunk: UnixHandlers<null>['chunk']) {
+    const hash = new Bun.CryptoHasher('sha256');
+    const buffers = new Map<ArrayBufferLike, number>();
+    const ended = Promise.withResolvers<void>();
+    const listener = await listenUnix(path, {
+      ...ignore,
+      chunk: (socket, bytes) => {
+        hash.update(bytes);
+        buffers.set(bytes.buffer, (buffers.get(bytes.buffer) ?? 0) + 1);
+        return chunk(socket, bytes);
+      },
+      end: (socket) => {
+        socket.end();
+        ended.resolve();
+      },
+    });
+    listeners.push(listener);
+    sendRandom(SIZE_BYTES, seed);
+    await ended.promise;
+    return { hash: hash.digest('hex'), mostOfOneBuffer: Math.max(...buffers.values()) };
+  }
+
+  test('is read into one buffer, every byte once and in order', async () => {
+    const { seed } = seededRandom('a producer that is ahead');
+    const { hash, mostOfOneBuffer } = await readAll(seed, () => true);
+    expect(hash).toBe(await randomHash(SIZE_BYTES, seed));
+    expect(mostOfOneBuffer).toBeGreaterThan(10);
+  }, 30_000);
+
+  test('is not read from while it is paused', async () => {
+    const { seed } = seededRandom('a producer that is ahead, paused');
+    let paused = false;
+    const { hash, mostOfOneBuffer } = await readAll(seed, (socket) => {
+      expect(paused).toBe(false);
+      paused = true;
+      socket.pause();
+      setTimeout(() => {
+        paused = false;
+        socket.resume();
+      }, 1);
+      return false;
+    });
+    expect(hash).toBe(await randomHash(SIZE_BYTES, seed));
+    expect(mostOfOneBuffer).toBe(1);
+  }, 30_000);
 });
