@@ -1,6 +1,6 @@
-const INTERVAL_MS = 100;
+const INTERVAL_MS = 1000;
 
-/** Reports how much later than planned a timer ran, each 100 ms, in seconds; returns what ends it. */
+/** Reports how much later than planned a timer ran, each second, in seconds; returns what ends it. */
 export function startLoopDelay(report: (seconds: number) => void): () => void {
   let plannedMs = performance.now() + INTERVAL_MS;
   const timer = setInterval(() => {
