@@ -2,6 +2,9 @@
 // producer, at a steady rate (open loop), one session. Held against a bare loop of 4 KiB write and fdatasync
 // on the same disk, run before and after; with sync `none` against 100 µs, the target. Ratio: times that.
 //
+// latency/bare/1k/<percentile>: µs of the same bare loop at a thousand a second, against itself without
+// pauses: what the machine adds when it has slept in between, and nothing of the recorder's.
+//
 // latency/visible/<rate>/<percentile>: ms from due to the first SELECT count() that has the row, embedded
 // ClickHouse, default settings; held against HFT_FLUSH_INTERVAL_MS, for which a group waits.
 
@@ -46,8 +49,8 @@ function resultsOf(
 
 const constant = (ns: number): Percentiles => ({ p50: ns, p99: ns, p999: ns });
 
-async function bareSync(dir: string, seconds: number): Promise<Percentiles> {
-  const program = await startProgram('bare-sync.ts', join(dir, 'bare-sync'), String(seconds));
+async function bareSync(dir: string, seconds: number, ...perSecond: string[]): Promise<Percentiles> {
+  const program = await startProgram('bare-sync.ts', join(dir, 'bare-sync'), String(seconds), ...perSecond);
   program.go();
   const percentiles = JSON.parse(await program.line()) as Percentiles;
   await program.end();
@@ -61,7 +64,7 @@ const meanOf = (a: Percentiles, b: Percentiles): Percentiles => ({
 });
 
 /** How long is sent at a rate, and how much of it is warm-up. */
-const secondsOf = (quick: boolean) => (quick ? { warmUp: 0.5, all: 2.5 } : { warmUp: 1, all: 11 });
+const secondsOf = (quick: boolean) => (quick ? { warmUp: 0.5, all: 2.5 } : { warmUp: 4, all: 14 });
 
 /** Sends at a rate and waits until all is acknowledged. */
 async function sendPaced(
@@ -90,6 +93,15 @@ async function sendPaced(
 async function warmUp({ socket }: RecorderProcess, input: FrameFile): Promise<number> {
   await sendTogether([{ socket, framesPath: input.path, frames: WARM_UP_ROWS, session: 'warm-up' }]);
   return WARM_UP_ROWS;
+}
+
+/** The bare loop at a thousand a second, against the one without pauses. */
+async function* measureBare({ quick }: BenchOptions): ReturnType<BenchSuite> {
+  using home = temporaryHome();
+  const seconds = quick ? 1 : 8;
+  const steady = await bareSync(home.path, seconds);
+  const paced = await bareSync(home.path, seconds, String(RATES['1k']));
+  yield* resultsOf('latency/bare/1k', 'µs', paced, steady);
 }
 
 /** Latency to the acknowledgement, each rate between two bare loops. */
@@ -162,6 +174,7 @@ export async function* latencySuite(...[options, wanted]: Parameters<BenchSuite>
     (Object.keys(RATES) as RateName[]).filter(
       (rate) => wanted(`latency/${stage}/${rate}/p50`) && (!options.quick || QUICK_RATES.includes(rate)),
     );
+  if (wanted('latency/bare/1k/p50')) yield* measureBare(options);
   for (const sync of ['group', 'none'] as const) {
     const rates = ratesFor(`ack/${sync}`);
     if (rates.length > 0) yield* measureAcks(sync, rates, options);

@@ -10,9 +10,9 @@ export const INLINE_BYTES = 64 * 1024;
 /** A sync within this is quick. */
 const QUICK_MS = 0.5;
 /** So many quick syncs in a row show a quick disk. */
-const QUICK_RUN = 8;
+const QUICK_RUN = 4;
 /** One that holds the caller up for longer sends the next ones to another thread. */
-const SLOW_MS = 1;
+const SLOW_MS = 2;
 
 /** Knows from the syncs of one disk how quick it is. Pure: times come from the caller. */
 export class SyncPace {

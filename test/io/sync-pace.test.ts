@@ -14,11 +14,11 @@ function paceAfter(...syncs: number[]): SyncPace {
 const quick = (count: number) => Array.from({ length: count }, () => QUICK_MS);
 
 describe('a sync is done on the calling thread', () => {
-  test('only on a disk that has been quick eight times in a row', () => {
+  test('only on a disk that has been quick four times in a row', () => {
     expect(new SyncPace().isInline(4096)).toBe(false);
-    expect(paceAfter(...quick(7)).isInline(4096)).toBe(false);
-    expect(paceAfter(...quick(8)).isInline(4096)).toBe(true);
-    expect(paceAfter(...quick(7), MIDDLING_MS, ...quick(7)).isInline(4096)).toBe(false);
+    expect(paceAfter(...quick(3)).isInline(4096)).toBe(false);
+    expect(paceAfter(...quick(4)).isInline(4096)).toBe(true);
+    expect(paceAfter(...quick(3), MIDDLING_MS, ...quick(3)).isInline(4096)).toBe(false);
   });
 
   test('never for more than is written in an instant', () => {
@@ -31,7 +31,7 @@ describe('a sync is done on the calling thread', () => {
     for (const end of [(pace: SyncPace) => pace.took(SLOW_MS, 4096), (pace: SyncPace) => pace.failed()]) {
       const pace = paceAfter(...quick(100));
       end(pace);
-      for (let i = 0; i < 8; i++) {
+      for (let i = 0; i < 4; i++) {
         expect(pace.isInline(4096)).toBe(false);
         pace.took(QUICK_MS, 4096);
       }
@@ -40,11 +40,11 @@ describe('a sync is done on the calling thread', () => {
   });
 
   test('still after one that was neither quick nor slow', () => {
-    expect(paceAfter(...quick(8), MIDDLING_MS).isInline(4096)).toBe(true);
+    expect(paceAfter(...quick(4), MIDDLING_MS).isInline(4096)).toBe(true);
   });
 
   test('whatever large syncs take: they are long on a quick disk too', () => {
-    const pace = paceAfter(...quick(8));
+    const pace = paceAfter(...quick(4));
     pace.took(SLOW_MS, INLINE_BYTES + 1);
     expect(pace.isInline(4096)).toBe(true);
   });
@@ -54,7 +54,7 @@ describe('a sync is done on the calling thread', () => {
     const pace = new SyncPace();
     for (let i = 0; i < 1000; i++) {
       expect(pace.isInline(random.int(1, INLINE_BYTES))).toBe(false);
-      pace.took(1 + random.int(0, 100), random.int(1, 2 * INLINE_BYTES));
+      pace.took(0.6 + random.int(0, 100), random.int(1, 2 * INLINE_BYTES));
     }
   });
 });
