@@ -192,7 +192,8 @@ export function commitRow(
   batch.sizeBytes += batch.layout.rowSizeBytes + batch.pendingVarBytes;
 }
 
-function selectStream(batch: Batch, streamId: number): void {
+/** Makes the stream the one that the next row comes from. */
+export function selectStream(batch: Batch, streamId: number): void {
   let index = batch.streamIndexes.get(streamId);
   if (index === undefined) {
     index = batch.streamIds.push(streamId) - 1;

@@ -27,10 +27,17 @@ export const MAX_SKIPPED_FRAME_BYTES = 64 * 1024 * 1024;
 export const SAMPLE_BYTES = 4096;
 
 const INITIAL_CARRY_BYTES = 4096;
+/** From this many bytes on it is worth asking whether frames are taken together. */
+const RUN_BYTES = 16 * 1024;
 
 /** Receives what the reader finds. `bytes` and `view` are valid during the call only. */
 export interface FrameHandler {
   frame(bytes: Uint8Array, view: DataView, start: number, end: number): void;
+  /**
+   * Offers frames with their prefixes, as many as lie in bytes[start, end), to be taken together: returns
+   * where the first one begins that was not. Absent: they are wanted one by one.
+   */
+  run?(bytes: Uint8Array, view: DataView, start: number, end: number): number;
   malformed(
     reason: FramingFault,
     bytes: Uint8Array,
@@ -91,6 +98,13 @@ export class FrameReader {
     let position = this.#skip > 0 ? this.#pass(chunk, 0) : 0;
     if (this.#carried > 0 && this.#skip === 0) position = this.#complete(chunk, position);
     while (end - position >= PREFIX_BYTES && !this.#broken) {
+      if (end - position >= RUN_BYTES && this.#handler.run !== undefined) {
+        const after = this.#handler.run(chunk, view, position, end);
+        if (after > position) {
+          position = after;
+          continue;
+        }
+      }
       const size = view.getUint32(position, true);
       if (size >= MIN_FRAME_BYTES && size <= this.#maxFrameBytes) {
         const frameStart = position + PREFIX_BYTES;

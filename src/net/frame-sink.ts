@@ -70,6 +70,13 @@ export interface GapEvent {
   state: 'missing' | 'filled_late';
 }
 
+/** Frames that a sink has taken together. */
+export interface FrameRun {
+  count: number;
+  /** Where the first one begins that it has not taken. */
+  end: number;
+}
+
 export interface FrameSink {
   /**
    * Bytes were just read: the moment to take the ingest time stamp of the frames that follow. `origin`:
@@ -86,6 +93,21 @@ export interface FrameSink {
     start: number,
     end: number,
   ): void;
+  /**
+   * Takes what frames it likes at the beginning of bytes[start, end), where they stand with their size
+   * prefixes; the first has this number, the others those behind it. None is longer than `maxFrameBytes`.
+   * The answer is valid until the next call. Absent: frames are wanted one by one.
+   */
+  run?(
+    streamId: number,
+    seqLow: number,
+    seqHigh: number,
+    bytes: Uint8Array,
+    view: DataView,
+    start: number,
+    end: number,
+    maxFrameBytes: number,
+  ): FrameRun;
   /** Bytes that are not a frame. Those of too_short and too_large take a sequence number as a frame does. */
   malformed(event: MalformedEvent): void;
   gap(event: GapEvent): void;

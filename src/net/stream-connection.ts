@@ -11,49 +11,11 @@ import {
   isHello,
 } from './control-messages.ts';
 import { type FrameHandler, FrameReader } from './frame-reader.ts';
-import { type FrameSink, FramingFault, NO_STREAM } from './frame-sink.ts';
-import { acceptSequence, ackableSeq, dropHolesBelow, type Stream, type StreamTable } from './session.ts';
+import { FramingFault, NO_STREAM } from './frame-sink.ts';
+import { acceptSequence, ackableSeq, dropHolesBelow, type Stream } from './session.ts';
+import type { StreamShared } from './stream-shared.ts';
 import type { UnixConnection } from './unix-socket.ts';
 import { WriteQueue } from './write-queue.ts';
-
-export interface StreamListenerStats {
-  /** Open now */
-  connections: number;
-  /** Not read from now, since what they bring is not wanted for now */
-  held: number;
-  /** Opened since the start */
-  accepted: number;
-  /** Turned away: too many */
-  refused: number;
-  /** Reads that brought bytes */
-  chunks: number;
-  bytes: number;
-  /** Handed to the sink as frames */
-  frames: number;
-  /** Dropped because their sequence number had been received before */
-  duplicates: number;
-  malformed: number;
-  /** Connections ended by a broken length prefix */
-  brokenStreams: number;
-}
-
-/** What all connections of a listener have in common. */
-export interface StreamShared {
-  readonly path: string;
-  readonly sourceName: string;
-  readonly maxFrameBytes: number;
-  readonly streams: StreamTable;
-  readonly sink: FrameSink;
-  readonly notice: (text: string) => void;
-  readonly stats: StreamListenerStats;
-  /** The connection that has each session now */
-  readonly sessions: Map<Stream, StreamConnection>;
-  readonly plainPrefix: string;
-  /** Stops reading from a connection until all that are held are released. */
-  readonly hold: (connection: StreamConnection) => void;
-  /** Whether a connection is read from now: it is not held, and nothing is paused. */
-  readonly isRead: (connection: StreamConnection) => boolean;
-}
 
 const TWO_32 = 0x1_0000_0000;
 /** How long a peer may take to read a Goodbye before its connection is cut. */
@@ -119,6 +81,21 @@ export class StreamConnection implements FrameHandler {
     this.#shared.stats.frames++;
     const seqHigh = seq < TWO_32 ? 0 : Math.floor(seq / TWO_32);
     this.#shared.sink.frame(stream.id, seq >>> 0, seqHigh, bytes, view, start, end);
+  }
+
+  /** FrameHandler: frames that are all new, because nothing of the stream is missing, are taken together. */
+  run(bytes: Uint8Array, view: DataView, start: number, end: number): number {
+    const stream = this.#stream;
+    const { sink, stats, maxFrameBytes } = this.#shared;
+    const first = this.#nextSeq;
+    if (stream === null || sink.run === undefined) return start;
+    if (stream.holes.length > 0 || first !== stream.receivedSeq + 1) return start;
+    const [low, high] = [first >>> 0, Math.floor(first / TWO_32)];
+    const run = sink.run(stream.id, low, high, bytes, view, start, end, maxFrameBytes);
+    this.#nextSeq += run.count;
+    stream.receivedSeq += run.count;
+    stats.frames += run.count;
+    return run.end;
   }
 
   /** FrameHandler: bytes that are no frame. Those of known extent take a sequence number. */

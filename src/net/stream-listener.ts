@@ -27,7 +27,8 @@ import { DEFAULT_MAX_FRAME_BYTES } from './frame-reader.ts';
 import type { FrameSink } from './frame-sink.ts';
 import { PLAIN_SESSION_PREFIX, type StreamTable } from './session.ts';
 import { peerCredentials } from './socket-options.ts';
-import { StreamConnection, type StreamListenerStats, type StreamShared } from './stream-connection.ts';
+import { StreamConnection } from './stream-connection.ts';
+import type { StreamListenerStats, StreamShared } from './stream-shared.ts';
 import { DEFAULT_SOCKET_MODE, listenUnix, type SocketOwnership, type UnixConnection } from './unix-socket.ts';
 
 export const DEFAULT_MAX_CONNECTIONS = 1024;
@@ -46,6 +47,8 @@ export interface StreamListenerOptions {
   allowedUids?: readonly number[] | null;
   /** User and group of the socket's file; -1 leaves one as it is */
   owner?: SocketOwnership;
+  /** Asked once for the memory that chunks are read into while a producer is ahead */
+  readBuffer?: () => Uint8Array;
   streams: StreamTable;
   sink: FrameSink;
   /** Told of what an operator may want to read in the log */
@@ -91,6 +94,7 @@ export async function createStreamListener(options: StreamListenerOptions): Prom
     },
     options.mode ?? DEFAULT_SOCKET_MODE,
     options.owner,
+    options.readBuffer,
   );
   return {
     path: options.path,

@@ -58,17 +58,17 @@ const LARGE_CHUNK_BYTES = 64 * 1024;
 const READS_IN_A_ROW = 4;
 /** More than lies in a Unix socket's buffer by default. */
 const READ_BYTES = 256 * 1024;
-let readBuffer: Uint8Array | null = null;
 
 /**
- * Listens on `path`. Errors (RecorderError): socket_path_too_long, socket_in_use, socket_path_not_a_socket,
- * socket_listen_failed.
+ * Listens on `path`. `readBuffer` is asked once for memory to read into when a producer is ahead. Errors
+ * (RecorderError): socket_path_too_long, socket_in_use, socket_path_not_a_socket, socket_listen_failed.
  */
 export async function listenUnix<T>(
   path: string,
   handlers: UnixHandlers<T>,
   mode: number = DEFAULT_SOCKET_MODE,
   owner: SocketOwnership = { uid: -1, gid: -1 },
+  readBuffer: () => Uint8Array = () => new Uint8Array(READ_BYTES),
 ): Promise<UnixListener> {
   const temporary = join(dirname(path), `.r${process.pid}-${bindCount++}`);
   const longest = Math.max(Buffer.byteLength(path), Buffer.byteLength(temporary));
@@ -78,7 +78,7 @@ export async function listenUnix<T>(
     });
   }
   const tookOver = await clearStalePath(path);
-  const server = bind(temporary, handlers);
+  const server = bind(temporary, handlers, readBuffer);
   let inode: bigint;
   try {
     // Owner first: from the mode on others may connect.
@@ -109,7 +109,12 @@ export async function listenUnix<T>(
   };
 }
 
-function bind<T>(path: string, handlers: UnixHandlers<T>): { stop(force?: boolean): void } {
+function bind<T>(
+  path: string,
+  handlers: UnixHandlers<T>,
+  makeBuffer: () => Uint8Array,
+): { stop(force?: boolean): void } {
+  let readBuffer: Uint8Array | null = null;
   try {
     return Bun.listen<T>({
       unix: path,
@@ -122,7 +127,12 @@ function bind<T>(path: string, handlers: UnixHandlers<T>): { stop(force?: boolea
         },
         data: (socket, bytes: Uint8Array) => {
           const goesOn = handlers.chunk(socket, bytes);
-          if (goesOn && bytes.length >= LARGE_CHUNK_BYTES) readOn(socket, handlers);
+          if (bytes.length < LARGE_CHUNK_BYTES) return;
+          // Given back at once: the collector sees little garbage in a run of frames, and comes late.
+          (bytes.buffer as ArrayBuffer).transfer(0);
+          if (!goesOn) return;
+          readBuffer ??= makeBuffer();
+          readOn(socket, handlers, readBuffer);
         },
         end: (socket) => handlers.end(socket),
         drain: (socket) => handlers.drain(socket),
@@ -140,8 +150,7 @@ function bind<T>(path: string, handlers: UnixHandlers<T>): { stop(force?: boolea
 }
 
 /** Reads what has come meanwhile, as long as there is much of it and it is wanted. */
-function readOn<T>(socket: Socket<T>, handlers: UnixHandlers<T>): void {
-  readBuffer ??= new Uint8Array(READ_BYTES);
+function readOn<T>(socket: Socket<T>, handlers: UnixHandlers<T>, readBuffer: Uint8Array): void {
   // Bun's types do not show the descriptor.
   const { fd } = socket as unknown as { fd: number };
   for (let reads = 0; reads < READS_IN_A_ROW; reads++) {

@@ -20,7 +20,7 @@ import {
   startSource,
   varSource,
 } from './cell-source.ts';
-import { type Learning, ShapeLearner } from './frame-shape.ts';
+import { type LearnedShapes, type Learning, ShapeLearner } from './frame-shape.ts';
 import { Malformed } from './malformed.ts';
 import type { ColumnModel, TopicModel } from './model.ts';
 import { MIN_FRAME_SIZE_BYTES } from './verifier.ts';
@@ -30,7 +30,11 @@ import { MIN_FRAME_SIZE_BYTES } from './verifier.ts';
  * discardRow takes it back. `view` and `bytes` cover the same bytes. Returns Malformed.ok, or why the frame
  * was refused.
  */
-export type Extract = (view: DataView, bytes: Uint8Array, start: number, end: number, batch: Batch) => number;
+export interface Extract {
+  (view: DataView, bytes: Uint8Array, start: number, end: number, batch: Batch): number;
+  /** The vtables that it has learned, for those who read frames in runs; absent where it learns none. */
+  readonly shapes?: LearnedShapes;
+}
 
 /** Makes the extractor of a topic. */
 export function createExtractor(model: TopicModel, learning?: Learning): Extract {
@@ -42,7 +46,7 @@ export function createExtractor(model: TopicModel, learning?: Learning): Extract
   const writer: CellWriter = { written: model.columns.map(({ index }) => index), skipped: [] };
   const learner = new ShapeLearner(model, learning);
   const { readers, hits } = learner;
-  return (view, bytes, start, end, batch) => {
+  const extract: Extract = (view, bytes, start, end, batch) => {
     for (let i = 0; i < readers.length; i++) {
       if (readers[i]!(view, bytes, start, end, batch) === Malformed.ok) {
         hits[i] = hits[i]! + 1;
@@ -55,6 +59,7 @@ export function createExtractor(model: TopicModel, learning?: Learning): Extract
     else learner.saw(view, start, batch);
     return code;
   };
+  return Object.assign(extract, { shapes: learner });
 }
 
 /** Source text of the code for every frame: a function body with the parameters growVar and completeEnds. */

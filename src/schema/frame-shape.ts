@@ -19,6 +19,7 @@ import type { Extract } from './extractor.ts';
 import { Malformed } from './malformed.ts';
 import type { ColumnModel, TopicModel } from './model.ts';
 import { MIN_FRAME_SIZE_BYTES } from './verifier.ts';
+import { fieldOffsets } from './vtable.ts';
 
 /** Each costs a comparison for frames that are not its own. */
 const MAX_SHAPES = 6;
@@ -48,10 +49,20 @@ interface Shape {
   stride: number;
 }
 
+/** The vtables that come often. */
+export interface LearnedShapes {
+  /** Another one after each change. */
+  readonly version: number;
+  /** Each once. */
+  vtables(): Uint8Array[];
+}
+
 /** Counts vtables and makes readers of those that come often. */
-export class ShapeLearner {
+export class ShapeLearner implements LearnedShapes {
+  version = 0;
   /** Readers made so far, at most MAX_SHAPES; each returns Malformed.ok or NOT_MINE. */
   readonly readers: Extract[] = [];
+  readonly #shapes: Shape[] = [];
   /** Frames that each has read since the last one was made. */
   readonly hits = new Float64Array(MAX_SHAPES);
   readonly #model: TopicModel;
@@ -107,7 +118,17 @@ export class ShapeLearner {
     let index = readers.length;
     if (index === MAX_SHAPES) index = hits.indexOf(Math.min(...hits));
     readers[index] = createReader(this.#model, shape);
+    this.#shapes[index] = shape;
+    this.version++;
     hits.fill(0);
+  }
+
+  /** A vtable may have been learned for batches of several sizes. */
+  vtables(): Uint8Array[] {
+    const all = this.#shapes.map(({ vtable }) => vtable);
+    return all.filter(
+      (vtable, index) => all.findIndex((other) => Buffer.compare(other, vtable) === 0) === index,
+    );
   }
 }
 
@@ -134,15 +155,6 @@ function createReader(model: TopicModel, shape: Shape): Extract {
     enterBatch,
     writer,
   ) as Extract;
-}
-
-/** Offset of each column's field in the table, 0 where it is absent. */
-function fieldOffsets(model: TopicModel, vtable: Uint8Array): number[] {
-  const view = new DataView(vtable.buffer, vtable.byteOffset, vtable.byteLength);
-  return model.columns.map(({ slot }) => {
-    const entry = 4 + 2 * slot;
-    return entry < vtable.length ? view.getUint16(entry, true) : 0;
-  });
 }
 
 function readerSource(model: TopicModel, { vtable, stride }: Shape, offsets: readonly number[]): string {

@@ -9,8 +9,8 @@
 
 import type { BlockView } from '../columns/block-codec.ts';
 import type { ColumnModel, TopicModel } from '../schema/model.ts';
+import { type Code, Locals, wasm } from '../wasm-code.ts';
 import { MAX_VARINT_SIZE_BYTES } from './byte-sink.ts';
-import { type Code, Locals, wasm } from './wasm-code.ts';
 
 export const OVERRUN_BYTES = 8;
 const FACTS_AT = 16;
@@ -102,7 +102,7 @@ class RowWriter {
       [wasm.get(this.#output), this.#at(ingestTs, 8), wasm.load64(), wasm.store64(8)],
       [wasm.get(this.#output), wasm.get(this.#walId), wasm.store64(16)],
       [wasm.get(this.#output), wasm.get(this.#lsn), wasm.store64(24)],
-      [wasm.get(this.#lsn), wasm.const64(1), wasm.add64, wasm.set(this.#lsn)],
+      [wasm.get(this.#lsn), wasm.const64(1n), wasm.add64, wasm.set(this.#lsn)],
       this.#advance(wasm.const(32)),
     ];
   }

@@ -4,7 +4,8 @@
 import { decodeControl, encodeHello } from '../../src/net/control-messages.ts';
 import type { FrameSink } from '../../src/net/frame-sink.ts';
 import type { StreamTable } from '../../src/net/session.ts';
-import { StreamConnection, type StreamShared } from '../../src/net/stream-connection.ts';
+import { StreamConnection } from '../../src/net/stream-connection.ts';
+import type { StreamShared } from '../../src/net/stream-shared.ts';
 import type { UnixConnection } from '../../src/net/unix-socket.ts';
 import type { TopicModel } from '../../src/schema/model.ts';
 import type { SeededRandom } from '../support/random.ts';

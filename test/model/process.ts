@@ -6,7 +6,7 @@ import { type Config, loadConfig } from '../../src/config.ts';
 import type { FileSystem } from '../../src/io/file-system.ts';
 import type { Logger } from '../../src/log.ts';
 import type { FeedSequencer } from '../../src/net/feed-sequencer.ts';
-import type { StreamShared } from '../../src/net/stream-connection.ts';
+import type { StreamShared } from '../../src/net/stream-shared.ts';
 import type { SinkClient } from '../../src/sink/clickhouse-client.ts';
 import { createFlusher, type Flusher } from '../../src/sink/flusher.ts';
 import type { FlusherConfig, FlusherEvent } from '../../src/sink/flusher-types.ts';

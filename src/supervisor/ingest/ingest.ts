@@ -10,18 +10,16 @@
 
 import { readClock, type Timestamp } from '../../clock.ts';
 import { type Batch, commitRow, createBatch, isFull } from '../../columns/batch.ts';
-import type { StreamName } from '../../columns/block-codec.ts';
 import { discardRow } from '../../columns/clean-cells.ts';
 import { assert } from '../../errors.ts';
 import { limits } from '../../limits.ts';
-import type { FrameSink, GapEvent, MalformedEvent } from '../../net/frame-sink.ts';
-import type { Extract } from '../../schema/extractor.ts';
+import type { FrameRun, FrameSink, GapEvent, MalformedEvent } from '../../net/frame-sink.ts';
 import { Malformed, malformedName } from '../../schema/malformed.ts';
-import { identifierWord, type TopicModel } from '../../schema/model.ts';
+import { identifierWord } from '../../schema/model.ts';
 import { WalFullError, WalWriteError } from '../../wal/errors.ts';
-import type { BlockAppend } from '../../wal/writer.ts';
 import type { BufferedRows } from '../guards/memory-guard.ts';
 import { GAPS_TOPIC } from './gap-rows.ts';
+import type { IngestOptions } from './ingest-options.ts';
 import {
   allocatedBytes,
   blockOf,
@@ -34,41 +32,6 @@ import {
   type TopicIngest,
 } from './topic-ingest.ts';
 
-export interface IngestOptions {
-  topics: readonly TopicModel[];
-  createExtract(model: TopicModel): Extract;
-  batchRows: number;
-  /** Writes a block, which says whether it ends a group; throws WalFullError while there is no room. */
-  append(block: BlockAppend): void;
-  streamName(streamId: number): StreamName;
-  /**
-   * Whether a stream's frames come as datagrams, which cannot be held back; a stream's rows are never
-   * shed.
-   */
-  isDatagram(streamId: number): boolean;
-  /** Whether a stream has brought vital rows, and notes that it has. */
-  isVital(streamId: number): boolean;
-  noteVital(streamId: number): void;
-  /** Keeps a refused frame. */
-  quarantine(event: RefusedFrame): void;
-  /** A sequence gap was found or closed. */
-  gap(event: GapEvent): void;
-  /** Rows or quarantined frames wait to be made durable. */
-  pending(): void;
-}
-
-/** A frame that was not accepted: bytes[start, end) is what is left of it, valid during the call. */
-export interface RefusedFrame {
-  streamId: number;
-  /** 0 where the frame has no sequence number */
-  seq: number;
-  reason: string;
-  bytes: Uint8Array;
-  start: number;
-  end: number;
-  origin: string;
-}
-
 const TWO_32 = 0x1_0000_0000;
 /** An identifier that no topic has: the frame is shorter than one with an identifier. */
 const NO_IDENTIFIER = 0;
@@ -80,6 +43,7 @@ export class Ingest implements FrameSink {
   readonly #options: IngestOptions;
   readonly #byIdentifier = new Map<number, TopicIngest>();
   readonly #now: Timestamp = { low: 0, high: 0 };
+  readonly #run: FrameRun = { count: 0, end: 0 };
   #origin = '';
   #lastIdentifier = NO_IDENTIFIER;
   #lastTopic: TopicIngest | undefined;
@@ -144,6 +108,33 @@ export class Ingest implements FrameSink {
     }
     commitRow(batch, streamId, seqLow, seqHigh, this.#now.low, this.#now.high);
     if (isFull(batch) || batch.sizeBytes >= limits.batchBytes) this.#sealTopic(topic);
+  }
+
+  run(
+    streamId: number,
+    seqLow: number,
+    seqHigh: number,
+    bytes: Uint8Array,
+    view: DataView,
+    start: number,
+    end: number,
+    maxFrameBytes: number,
+  ): FrameRun {
+    const run = this.#run;
+    run.count = 0;
+    run.end = start;
+    // Behind the size prefix and the root's offset.
+    const topic = this.#byIdentifier.get(view.getUint32(start + 8, true));
+    if (topic === undefined || topic.runs === null || topic.drops !== 'none') return run;
+    const { low: tsLow, high: tsHigh } = this.#now;
+    const origin = { streamId, seqLow, seqHigh, tsLow, tsHigh };
+    run.end = topic.runs.read(topic.batch, bytes, start, end, maxFrameBytes, origin);
+    run.count = topic.runs.rows;
+    if (run.count === 0) return run;
+    this.#touched = true;
+    topic.received += run.count;
+    if (isFull(topic.batch) || topic.batch.sizeBytes >= limits.batchBytes) this.#sealTopic(topic);
+    return run;
   }
 
   malformed(event: MalformedEvent): void {

@@ -12,6 +12,7 @@ import {
 import { blockSizeBytes, encodeBlock, type StreamName } from '../../columns/block-codec.ts';
 import type { Extract } from '../../schema/extractor.ts';
 import type { TopicModel } from '../../schema/model.ts';
+import { RunReader } from '../../schema/run-reader.ts';
 import type { BlockAppend } from '../../wal/writer.ts';
 import { RESERVED_FOR } from '../guards/topic-priority.ts';
 
@@ -47,6 +48,8 @@ export interface TopicIngest {
   readonly index: number;
   /** Made at the first frame: seven of them would delay the start by milliseconds. */
   extract: Extract;
+  /** Reads frames in runs once the extractor has learned vtables; null before its first frame. */
+  runs: RunReader | null;
   /** Goes last when there is no room for all. */
   readonly isVital: boolean;
   batch: Batch;
@@ -83,8 +86,11 @@ export function createTopic(
     index,
     extract: (view, bytes, start, end, batch) => {
       topic.extract = createExtract(model);
+      const { shapes } = topic.extract;
+      if (shapes !== undefined) topic.runs = new RunReader(model, shapes);
       return topic.extract(view, bytes, start, end, batch);
     },
+    runs: null,
     isVital: RESERVED_FOR.includes(model.topic),
     batch: createBatch(model, Math.min(batchRows, FIRST_BATCH_ROWS)),
     waiting: [],

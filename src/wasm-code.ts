@@ -1,5 +1,5 @@
-// The WebAssembly that the encoders are made of: its instructions as bytes, and a module of one function that
-// works on a memory which it is given. Nothing here knows what is encoded.
+// The WebAssembly that generated readers and encoders are made of: its instructions as bytes, and a module of
+// one function that works on a memory which it is given. Nothing here knows what is read or encoded.
 //
 // Why WebAssembly: 64-bit values are copied whole, whatever their bits and their alignment; and a function is
 // compiled once, where JavaScript of this size was compiled, given up and compiled again for seconds.
@@ -17,11 +17,11 @@ function unsigned(value: number): number[] {
   return value < 0x80 ? [value] : [(value % 0x80) | 0x80, ...unsigned(Math.floor(value / 0x80))];
 }
 
-/** A signed LEB128 number of 32 bits. */
-function signed(value: number): number[] {
-  const low = value & 0x7f;
-  const rest = value >> 7;
-  const isLast = (rest === 0 && (low & 0x40) === 0) || (rest === -1 && (low & 0x40) !== 0);
+/** A signed LEB128 number. */
+function signed(value: bigint): number[] {
+  const low = Number(value & 0x7fn);
+  const rest = value >> 7n;
+  const isLast = (rest === 0n && (low & 0x40) === 0) || (rest === -1n && (low & 0x40) !== 0);
   return isLast ? [low] : [low | 0x80, ...signed(rest)];
 }
 
@@ -43,8 +43,8 @@ export const wasm = {
   get: (local: number): Code => [0x20, unsigned(local)],
   set: (local: number): Code => [0x21, unsigned(local)],
   tee: (local: number): Code => [0x22, unsigned(local)],
-  const: (value: number): Code => [0x41, signed(value)],
-  const64: (value: number): Code => [0x42, signed(value)],
+  const: (value: number): Code => [0x41, signed(BigInt(value | 0))],
+  const64: (value: bigint): Code => [0x42, signed(BigInt.asIntN(64, value))],
   load: (offset = 0): Code => [0x28, 0, unsigned(offset)],
   load64: (offset = 0): Code => [0x29, 0, unsigned(offset)],
   load8: (offset = 0): Code => [0x2d, 0, unsigned(offset)],
@@ -54,13 +54,20 @@ export const wasm = {
   store8: (offset = 0): Code => [0x3a, 0, unsigned(offset)],
   store16: (offset = 0): Code => [0x3b, 0, unsigned(offset)],
   isZero: [0x45] as Code,
+  isNotEqual: [0x47] as Code,
+  isNotEqual64: [0x52] as Code,
+  /** Of unsigned numbers, as isGreater and isNotLess. */
   isLess: [0x49] as Code,
   isGreater: [0x4b] as Code,
+  isNotLess: [0x4f] as Code,
+  isLessSigned: [0x48] as Code,
+  isGreaterSigned: [0x4a] as Code,
   add: [0x6a] as Code,
   subtract: [0x6b] as Code,
   or: [0x72] as Code,
   shiftLeft: [0x74] as Code,
   shiftRight: [0x76] as Code,
+  shiftRightSigned: [0x75] as Code,
   add64: [0x7c] as Code,
   /** Target, source, length are on the stack. */
   copy: [0xfc, 10, 0, 0] as Code,
@@ -69,6 +76,13 @@ export const wasm = {
     otherwise.length === 0 ? [] : [0x05, otherwise],
     0x0b,
   ],
+  /** Code that `break` leaves at its end. */
+  block: (body: Code): Code => [0x02, NO_RESULT, body, 0x0b],
+  /** Code that `break` begins anew. */
+  loop: (body: Code): Code => [0x03, NO_RESULT, body, 0x0b],
+  /** Leaves the block, or begins the loop, that is so many levels out. */
+  break: (levels: number): Code => [0x0c, unsigned(levels)],
+  breakIf: (levels: number): Code => [0x0d, unsigned(levels)],
   /** Runs `body` again and again until `condition`, which comes first, leaves zero. */
   while: (condition: Code, body: Code): Code => [
     [0x02, NO_RESULT, 0x03, NO_RESULT],
