@@ -173,7 +173,8 @@ test('every cut and every changed byte of a frame ends a run where the extractor
       changed[at] = value;
       chunks.push([whole, changed, whole]);
     }
-    if (at >= 8) chunks.push([whole, whole.slice(0, at), whole]);
+    // What follows begins with a zero, as the end of a string would.
+    if (at >= 8) chunks.push([whole, whole.slice(0, at), new Uint8Array(256), whole]);
   }
   const place = (some: readonly Uint8Array[]) => chunkOf(some, runInput(), 4);
   const found = record(model, chunks, place, false);
@@ -198,4 +199,28 @@ test('a run takes no frame that is longer than frames may be', () => {
   expect(runs.read(batch, chunk, 0, chunk.length, frame.length - 1, origin)).toBe(0);
   expect(runs.read(batch, chunk, 0, chunk.length, frame.length, origin)).toBe(chunk.length);
   expect(runs.rows).toBe(2);
+});
+
+test('a run ends where a column has no room for more data', () => {
+  const random = seededRandom('runs of long texts');
+  const model = topics.find(({ topic }) => topic === 'risk_log')!;
+  const builder = createFrameBuilder(model, { forceDefaults: true });
+  const base = randomRow(model, random);
+  const names = model.columns.filter(({ kind }) => kind === 'string').map(({ name }) => name);
+  const frames = Array.from({ length: 540 }, () => {
+    const texts = names.map((name) => [name, 'x'.repeat(random.int(0, 4))]);
+    const long = [random.pick(names), String(random.int(0, 9)).repeat(random.int(1200, 1900))];
+    return builder.build({ ...base, ...Object.fromEntries([...texts, long]) }).slice();
+  });
+  // The tenth chunk finds an empty batch.
+  const chunks = Array.from({ length: 9 }, (_, i) => frames.slice(i * 60, i * 60 + 60));
+  const one = names[0]!;
+  const long = { ...base, ...Object.fromEntries(names.map((name) => [name, ''])), [one]: 'y'.repeat(1800) };
+  chunks.push(Array.from({ length: 110 }, () => builder.build(long).slice()));
+  const place = (some: readonly Uint8Array[]) => chunkOf(some, runInput(), 8);
+  const found = record(model, chunks, place, false);
+  const expected = record(model, chunks, place, true);
+  expect(found.codes).toEqual(expected.codes);
+  expect(found.blocks).toEqual(expected.blocks);
+  expect(found.runRows).toBeGreaterThan(100);
 });
