@@ -382,11 +382,23 @@ export class History {
     }
   }
 
-  /** All is well again: everything has to arrive. */
+  /**
+   * All is well again: everything has to arrive. A recorder may still end once of what the disk has done to
+   * it before: it is started again, as its operator's system would.
+   */
   async #heal(): Promise<void> {
     this.#trace('all is well');
     this.#diskState = 'well';
     this.#server.weather = 'calm';
+    try {
+      await this.#arrive();
+    } catch (error) {
+      if (!(error instanceof EndedError) || !this.#diskFailed) throw error;
+      await this.#arrive();
+    }
+  }
+
+  async #arrive(): Promise<void> {
     const deadlineMs = this.#time.nowMs + HEALING_MS;
     while (!(await this.#isAllAcked())) {
       this.#check();
