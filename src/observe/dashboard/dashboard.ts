@@ -8,6 +8,7 @@
 //
 // Life cycle: createDashboard → looks each second, requests → stop.
 
+import { everySecond } from '../../every-second.ts';
 import type { Routes } from '../http-server.ts';
 import type { Metrics, Sample } from '../metrics.ts';
 import { pageRoutes } from './assets.ts';
@@ -39,7 +40,6 @@ export interface Dashboard {
   stop(): void;
 }
 
-const LOOK_INTERVAL_MS = 1000;
 const HISTORY_POINTS = 600;
 const SENT_CHANGES = 100;
 /** Tag of the condition that rows wait because no server takes them. */
@@ -72,8 +72,7 @@ export function createDashboard(options: DashboardOptions): Dashboard {
       isLooking = false;
     }
   };
-  const timer = setInterval(look, LOOK_INTERVAL_MS);
-  timer.unref();
+  const stop = everySecond(() => void look());
   void look();
   const routes: Routes = {
     ...pageRoutes(),
@@ -102,7 +101,7 @@ export function createDashboard(options: DashboardOptions): Dashboard {
     },
     'POST /api/sql': async (request) => await answerSql(options.sql(), await request.text()),
   };
-  return { routes, stop: () => clearInterval(timer) };
+  return { routes, stop };
 }
 
 function json(value: unknown, status = 200): Response {

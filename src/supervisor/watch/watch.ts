@@ -8,6 +8,7 @@
 
 import { type Config, clickhouseUrls } from '../../config.ts';
 import { describeError } from '../../errors.ts';
+import { everySecond } from '../../every-second.ts';
 import { realFileSystem } from '../../io/real-file-system.ts';
 import type { Logger } from '../../log.ts';
 import { createDashboard, type Dashboard } from '../../observe/dashboard/dashboard.ts';
@@ -39,7 +40,6 @@ import { NewestRows } from './newest-rows.ts';
 import { openWatchServer } from './watch-http.ts';
 import { shownHealth, watchRoutes } from './watch-routes.ts';
 
-const LOOK_INTERVAL_MS = 1000;
 /** Changes that wait for the path to open; more than a start can bring. */
 const MAX_WAITING_ROWS = 1000;
 
@@ -60,7 +60,7 @@ export class Watch implements IngestObserver {
   #usage: WalUsage | null = null;
   #parts: RecorderParts | null = null;
   #rows: HealthRows | null = null;
-  #timer: ReturnType<typeof setInterval> | null = null;
+  #stopLooking = () => {};
   readonly #newest: NewestRows;
   #server: HttpServer | null = null;
   #dashboard: Dashboard | null = null;
@@ -162,7 +162,7 @@ export class Watch implements IngestObserver {
     this.#seedNewest();
     this.#rows = createHealthRows(ingest, streams);
     this.#look();
-    this.#timer = setInterval(() => this.#look(), LOOK_INTERVAL_MS);
+    this.#stopLooking = everySecond(() => this.#look());
   }
 
   /** Rows of earlier runs count as not delivered until the flusher says otherwise. */
@@ -237,7 +237,7 @@ export class Watch implements IngestObserver {
   stop(): void {
     this.#stopping = true;
     this.#isOver = true;
-    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#stopLooking();
     this.#stopLoopDelay();
     this.#dashboard?.stop();
     this.#server?.stop();
