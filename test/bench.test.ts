@@ -21,7 +21,7 @@ const UNITS: readonly [RegExp, string][] = [
   [/^extract\//, 'ns/frame'],
   [/-cpu$|\/cpu$|\/main-thread$/, 'ns/row'],
   [/\/resident$/, 'MB'],
-  [/^latency\/ack\//, 'µs'],
+  [/^latency\/(ack|bare)\//, 'µs'],
   [/^latency\/visible\//, 'ms'],
   [/loss-at-full-rate$/, '%'],
   [/^udp\//, 'datagrams/s'],
