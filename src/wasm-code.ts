@@ -10,7 +10,13 @@ export type Code = readonly (number | Code)[];
 const I32 = 0x7f;
 const I64 = 0x7e;
 const NO_RESULT = 0x40;
-const PAGE_SIZE_BYTES = 65_536;
+export const PAGE_SIZE_BYTES = 65_536;
+/** What `copyWords` reads and writes past an end. */
+export const OVERRUN_BYTES = 8;
+/** From this many bytes on the engine's own copy is faster than a loop over words. */
+const LONG_COPY_BYTES = 64;
+/** Powers of two that cells of these widths in bytes are. */
+export const SHIFTS = { 1: 0, 2: 1, 4: 2, 8: 3 } as const;
 
 /** An unsigned LEB128 number. */
 function unsigned(value: number): number[] {
@@ -90,6 +96,25 @@ export const wasm = {
     [body, 0x0c, 0, 0x0b, 0x0b],
   ],
 };
+
+/**
+ * Copies bytes by words, from `offset` behind what local `source` holds to local `target`, up to `end`, which
+ * `target` holds afterwards; what `source` holds then is of no use.
+ */
+export function copyWords(target: number, source: number, end: number, offset = 0): Code {
+  const { get, set } = wasm;
+  const sizeBytes = [get(end), get(target), wasm.subtract];
+  const advance = (local: number) => [get(local), wasm.const(8), wasm.add, set(local)];
+  const word = [get(target), get(source), wasm.load64(offset), wasm.store64()];
+  return [
+    [sizeBytes, wasm.const(LONG_COPY_BYTES), wasm.isGreater],
+    wasm.if(
+      [get(target), get(source), wasm.const(offset), wasm.add, sizeBytes, wasm.copy],
+      wasm.while([get(target), get(end), wasm.isLess], [word, advance(target), advance(source)]),
+    ),
+    [get(end), set(target)],
+  ];
+}
 
 /** Locals of a function; its parameters, all i32, come first. */
 export class Locals {

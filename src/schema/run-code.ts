@@ -15,7 +15,7 @@
 // cells: the checks are those of frame-shape.ts. Whatever it does not like ends the run before that frame.
 
 import type { RunColumn } from '../columns/row-run.ts';
-import { type Code, Locals, wasm } from '../wasm-code.ts';
+import { type Code, copyWords, Locals, OVERRUN_BYTES, SHIFTS, wasm } from '../wasm-code.ts';
 import { type ColumnModel, identifierWord, type TopicModel } from './model.ts';
 import { MIN_FRAME_SIZE_BYTES } from './verifier.ts';
 import { fieldOffsets } from './vtable.ts';
@@ -28,18 +28,13 @@ export const INPUT_SIZE_BYTES = 256 * 1024;
 export const RUN_ROWS = 2048;
 /** Data of one string or array column in a run. */
 const DATA_SIZE_BYTES = 128 * 1024;
-/** Words are copied whole: so much is read and written past an end. */
-const OVERRUN_BYTES = 8;
-/** From this many bytes on the engine's own copy is faster than a loop over words. */
-const LONG_COPY_BYTES = 64;
-const LONGEST_RUN_BYTES = 16 * 1024 * 1024;
+/** Address space of the memory; it takes room where something is written. */
+export const RUN_MEMORY_BYTES = 16 * 1024 * 1024;
 
 /** Levels from the code of a shape out. */
 const NEXT_SHAPE = 0;
 const ROW_END = 1;
 const RUN_END = 3;
-
-const SHIFTS = { 1: 0, 2: 1, 4: 2, 8: 3 } as const;
 
 export interface RunCode {
   module: WebAssembly.Module;
@@ -47,7 +42,6 @@ export interface RunCode {
   seqAt: number;
   ingestTsAt: number;
   streamIndexAt: number;
-  memorySizeBytes: number;
 }
 
 /**
@@ -71,10 +65,10 @@ export function runCode(model: TopicModel, vtables: readonly Uint8Array[]): RunC
     dataAt: column.kind === 'fixed' ? -1 : place(DATA_SIZE_BYTES),
   }));
   const [seqAt, ingestTsAt, streamIndexAt] = [place(8 * RUN_ROWS), place(8 * RUN_ROWS), place(4 * RUN_ROWS)];
-  if (end > LONGEST_RUN_BYTES || RUN_FACTS.elements + columns.length * 4 > INPUT_AT) return null;
+  if (end > RUN_MEMORY_BYTES || RUN_FACTS.elements + columns.length * 4 > INPUT_AT) return null;
   const places = { columns, seqAt, ingestTsAt, streamIndexAt };
   const module = new RunWriter(places).module(model, shapes);
-  return { ...places, module, memorySizeBytes: end };
+  return { ...places, module };
 }
 
 interface Shape {
@@ -84,7 +78,7 @@ interface Shape {
 
 /** Writes the code with the locals that it needs. */
 class RunWriter {
-  readonly #places: Omit<RunCode, 'module' | 'memorySizeBytes'>;
+  readonly #places: Omit<RunCode, 'module'>;
   readonly #locals = new Locals(4);
   readonly #position = 0;
   readonly #limit = 1;
@@ -99,7 +93,6 @@ class RunWriter {
   readonly #vtable = this.#locals.i32();
   readonly #at = this.#locals.i32();
   readonly #length = this.#locals.i32();
-  readonly #target = this.#locals.i32();
   readonly #stop = this.#locals.i32();
   readonly #seq = this.#locals.i64();
   readonly #ingestTs = this.#locals.i64();
@@ -107,7 +100,7 @@ class RunWriter {
   /** Of each string or array column: elements so far, and where its next data goes. */
   readonly #vars: ReadonlyMap<number, { elements: number; next: number }>;
 
-  constructor(places: Omit<RunCode, 'module' | 'memorySizeBytes'>) {
+  constructor(places: Omit<RunCode, 'module'>) {
     this.#places = places;
     const variable = places.columns.filter(({ dataAt }) => dataAt >= 0);
     const locals = () => ({ elements: this.#locals.i32(), next: this.#locals.i32() });
@@ -253,8 +246,8 @@ class RunWriter {
       [wasm.get(next), wasm.get(this.#length), shift, wasm.shiftLeft, wasm.add, wasm.tee(this.#stop)],
       [wasm.const(dataAt + DATA_SIZE_BYTES), wasm.isGreater, stop],
       [wasm.get(elements), wasm.get(this.#length), wasm.add, wasm.set(elements)],
-      this.#copy(next),
-      [wasm.get(this.#stop), wasm.set(next)],
+      // Behind the length.
+      copyWords(next, this.#at, this.#stop, 4),
       end,
     ];
   }
@@ -263,24 +256,6 @@ class RunWriter {
   #most({ kind, widthBytes }: ColumnModel, room: Code): Code {
     if (kind === 'string') return [room, wasm.const(1), wasm.subtract];
     return [room, wasm.const(SHIFTS[widthBytes]), wasm.shiftRightSigned];
-  }
-
-  /** Copies what lies behind the length at `at` to `next`, up to `stop`. */
-  #copy(next: number): Code {
-    const sizeBytes = [wasm.get(this.#stop), wasm.get(next), wasm.subtract];
-    const words = wasm.while(
-      [wasm.get(this.#target), wasm.get(this.#stop), wasm.isLess],
-      [
-        [wasm.get(this.#target), wasm.get(this.#at), wasm.load64(4), wasm.store64()],
-        [wasm.get(this.#at), wasm.const(8), wasm.add, wasm.set(this.#at)],
-        [wasm.get(this.#target), wasm.const(8), wasm.add, wasm.set(this.#target)],
-      ],
-    );
-    const whole = [wasm.get(next), wasm.get(this.#at), wasm.const(4), wasm.add, sizeBytes, wasm.copy];
-    return [
-      [wasm.get(next), wasm.set(this.#target)],
-      [sizeBytes, wasm.const(LONG_COPY_BYTES), wasm.isGreater, wasm.if(whole, words)],
-    ];
   }
 
   #provenance(): Code {

@@ -14,14 +14,19 @@
 import type { Batch } from '../columns/batch.ts';
 import type { CellWriter } from '../columns/clean-cells.ts';
 import { appendRun, beginRun, elementsBefore, type RowRun } from '../columns/row-run.ts';
-import { WasmFunction } from '../wasm-code.ts';
+import { PAGE_SIZE_BYTES, WasmFunction } from '../wasm-code.ts';
 import type { LearnedShapes } from './frame-shape.ts';
 import type { TopicModel } from './model.ts';
-import { INPUT_AT, INPUT_SIZE_BYTES, RUN_FACTS, RUN_ROWS, type RunCode, runCode } from './run-code.ts';
+import {
+  INPUT_AT,
+  INPUT_SIZE_BYTES,
+  RUN_FACTS,
+  RUN_MEMORY_BYTES,
+  RUN_ROWS,
+  type RunCode,
+  runCode,
+} from './run-code.ts';
 
-const PAGE_SIZE_BYTES = 65_536;
-/** Address space; memory is taken where something is written. */
-const MEMORY_SIZE_BYTES = 16 * 1024 * 1024;
 /** Shorter runs cost more than their frames one by one. */
 const SHORT_RUN_ROWS = 32;
 /** So many frames are read one by one after a short run, then twice as many, and so on. */
@@ -38,7 +43,7 @@ let shared: ThreadMemory | null = null;
 
 function threadMemory(): ThreadMemory {
   if (shared !== null) return shared;
-  const pages = MEMORY_SIZE_BYTES / PAGE_SIZE_BYTES;
+  const pages = RUN_MEMORY_BYTES / PAGE_SIZE_BYTES;
   const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
   const buffer = memory.buffer as ArrayBuffer;
   shared = { memory, bytes: new Uint8Array(buffer), view: new DataView(buffer) };
@@ -66,7 +71,7 @@ export class RunReader {
   readonly #model: TopicModel;
   readonly #shapes: LearnedShapes;
   #version = -1;
-  #run: { code: RunCode; call: WasmFunction; rows: RowRun } | null = null;
+  #run: { call: WasmFunction; rows: RowRun } | null = null;
   readonly #shortRunRows: number;
   #pause = FIRST_PAUSE;
   #unread = 0;
@@ -136,10 +141,10 @@ export class RunReader {
     this.#version = this.#shapes.version;
     this.#run = null;
     const code = runCode(this.#model, this.#shapes.vtables());
-    if (code === null || code.columns.length === 0 || code.memorySizeBytes > MEMORY_SIZE_BYTES) return;
+    if (code === null || code.columns.length === 0) return;
     const { bytes } = threadMemory();
     const rows: RowRun = { ...code, bytes, writer: writerOf(this.#model, code) };
-    this.#run = { code, call: new WasmFunction(code.module), rows };
+    this.#run = { call: new WasmFunction(code.module), rows };
     this.#unread = 0;
     this.#pause = FIRST_PAUSE;
   }

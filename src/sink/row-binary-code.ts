@@ -9,13 +9,10 @@
 
 import type { BlockView } from '../columns/block-codec.ts';
 import type { ColumnModel, TopicModel } from '../schema/model.ts';
-import { type Code, Locals, wasm } from '../wasm-code.ts';
+import { type Code, copyWords, Locals, SHIFTS, wasm } from '../wasm-code.ts';
 import { MAX_VARINT_SIZE_BYTES } from './byte-sink.ts';
 
-export const OVERRUN_BYTES = 8;
 const FACTS_AT = 16;
-/** From this many bytes on the engine's own copy is faster than a loop over words. */
-const LONG_COPY_BYTES = 64;
 
 export interface RowCode {
   module: WebAssembly.Module;
@@ -59,8 +56,6 @@ function mostFixedBytes(column: ColumnModel): number {
   const value = column.kind === 'fixed' ? column.widthBytes : MAX_VARINT_SIZE_BYTES;
   return value + (column.nullable ? 1 : 0);
 }
-
-const SHIFTS = { 1: 0, 2: 1, 4: 2, 8: 3 } as const;
 
 /** Collects the code of a row and the locals that it needs. */
 class RowWriter {
@@ -190,20 +185,9 @@ class RowWriter {
 
   /** Copies `count` bytes at `from`. */
   #copy(): Code {
-    const { get, set } = wasm;
-    const word = [
-      [get(this.#output), get(this.#from), wasm.load64(), wasm.store64()],
-      this.#advance(wasm.const(8)),
-      [get(this.#from), wasm.const(8), wasm.add, set(this.#from)],
-    ];
     return [
-      [get(this.#output), get(this.#count), wasm.add, set(this.#end)],
-      [get(this.#count), wasm.const(LONG_COPY_BYTES), wasm.isGreater],
-      wasm.if(
-        [get(this.#output), get(this.#from), get(this.#count), wasm.copy],
-        wasm.while([get(this.#output), get(this.#end), wasm.isLess], word),
-      ),
-      [get(this.#end), set(this.#output)],
+      [wasm.get(this.#output), wasm.get(this.#count), wasm.add, wasm.set(this.#end)],
+      copyWords(this.#output, this.#from, this.#end),
     ];
   }
 }

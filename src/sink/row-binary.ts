@@ -17,10 +17,10 @@ import type { BlockView } from '../columns/block-codec.ts';
 import { limits } from '../limits.ts';
 import type { TopicModel } from '../schema/model.ts';
 import { align8 } from '../wal/format.ts';
-import { WasmFunction, WasmMemory } from '../wasm-code.ts';
+import { OVERRUN_BYTES, WasmFunction, WasmMemory } from '../wasm-code.ts';
 import { createByteSink, resetSink, writeBytes, writeString } from './byte-sink.ts';
 import type { BlockSlice, GroupEncoder, GroupOrigin } from './group-encoder.ts';
-import { factsOf, OVERRUN_BYTES, type RowCode, rowCode } from './row-binary-code.ts';
+import { factsOf, type RowCode, rowCode } from './row-binary-code.ts';
 
 /** Rows that are written in one call take no more than this, unless it is one row. */
 const OUTPUT_SIZE_BYTES = 128 * 1024;

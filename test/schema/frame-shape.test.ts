@@ -1,14 +1,14 @@
 import { describe, expect, test } from 'bun:test';
 import { type Batch, commitRow, createBatch, resetBatch } from '../../src/columns/batch.ts';
 import { discardRow } from '../../src/columns/clean-cells.ts';
-import { createFrameBuilder, type Row } from '../../src/schema/build-frame.ts';
+import { createFrameBuilder } from '../../src/schema/build-frame.ts';
 import { createExtractor, type Extract } from '../../src/schema/extractor.ts';
 import { createGeneric } from '../../src/schema/generic.ts';
 import { Malformed } from '../../src/schema/malformed.ts';
 import type { TopicModel } from '../../src/schema/model.ts';
 import { topics } from '../../src/schema/registry.ts';
 import { allTypes } from '../support/all-types.ts';
-import { blockOf, classOf, randomRow } from '../support/frames.ts';
+import { blockOf, classOf, randomRow, rowOf } from '../support/frames.ts';
 import { type SeededRandom, seededRandom } from '../support/random.ts';
 
 const SLOW_MS = 60_000;
@@ -17,16 +17,6 @@ const SHAPES = 5;
 
 /** Looks at every frame, and soon. */
 const learning = (learnAfter: number) => ({ sampleEvery: 1, windowSamples: 1e6, learnAfter });
-
-/** A random row with exactly these columns. */
-function rowOf(model: TopicModel, kind: readonly string[], random: SeededRandom): Row {
-  const row: Row = {};
-  for (let missing = [...kind]; missing.length > 0; missing = kind.filter((name) => !(name in row))) {
-    const some = randomRow(model, random);
-    for (const name of missing) if (name in some) row[name] = some[name];
-  }
-  return row;
-}
 
 /** Frames of a few kinds that have the same columns each; some are damaged, some cut. */
 function randomFrames(model: TopicModel, random: SeededRandom, count: number): Uint8Array[] {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { type Batch, commitRow, createBatch, isFull, resetBatch } from '../../src/columns/batch.ts';
-import { createFrameBuilder, type Row } from '../../src/schema/build-frame.ts';
+import { createFrameBuilder } from '../../src/schema/build-frame.ts';
 import { createExtractor } from '../../src/schema/extractor.ts';
 import { createGeneric } from '../../src/schema/generic.ts';
 import { Malformed } from '../../src/schema/malformed.ts';
@@ -8,7 +8,7 @@ import type { TopicModel } from '../../src/schema/model.ts';
 import { topics } from '../../src/schema/registry.ts';
 import { RunReader, runInput } from '../../src/schema/run-reader.ts';
 import { allTypes } from '../support/all-types.ts';
-import { blockOf, classOf, randomRow } from '../support/frames.ts';
+import { blockOf, classOf, randomRow, rowOf } from '../support/frames.ts';
 import { type SeededRandom, seededRandom } from '../support/random.ts';
 
 const SLOW_MS = 60_000;
@@ -16,16 +16,6 @@ const CAPACITY = 120;
 const MAX_FRAME_BYTES = 100_000;
 const KINDS = 4;
 const TWO_32 = 0x1_0000_0000;
-
-/** A row with exactly these columns: the frames of a kind have one vtable. */
-function rowOf(model: TopicModel, kind: readonly string[], random: SeededRandom): Row {
-  const row: Row = {};
-  for (let missing = [...kind]; missing.length > 0; missing = kind.filter((name) => !(name in row))) {
-    const some = randomRow(model, random);
-    for (const name of missing) if (name in some) row[name] = some[name];
-  }
-  return row;
-}
 
 /** What stands where numbers are wrong most often: ends, signs, and what lies just beyond. */
 const SPECIAL_BYTES = [0, 1, 2, 3, 4, 7, 8, 0x7f, 0x80, 0xfe, 0xff];

@@ -119,3 +119,13 @@ export function patched(frame: Uint8Array, at: number, value: number, widthBytes
   else view.setUint32(at, value >>> 0, true);
   return copy;
 }
+
+/** A random row with exactly these columns: frames of such rows have one vtable. */
+export function rowOf(model: TopicModel, kind: readonly string[], random: SeededRandom): Row {
+  const row: Row = {};
+  for (let missing = [...kind]; missing.length > 0; missing = kind.filter((name) => !(name in row))) {
+    const some = randomRow(model, random);
+    for (const name of missing) if (name in some) row[name] = some[name];
+  }
+  return row;
+}
