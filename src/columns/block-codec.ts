@@ -22,6 +22,7 @@
 import { RecorderError } from '../errors.ts';
 import type { ColumnModel, TopicModel } from '../schema/model.ts';
 import { arenaSections, type Batch, endRowCount, varElementCount } from './batch.ts';
+import { holdsDefaults } from './clean-cells.ts';
 
 export const LAYOUT_VERSION = 1;
 const HEADER_SIZE_BYTES = 16;
@@ -98,54 +99,64 @@ export function blockSizeBytes(batch: Batch, streams: StreamName[]): number {
  */
 export function encodeBlock(batch: Batch, streams: StreamName[], target: Uint8Array): void {
   const { rowCount: n, stride, u8 } = batch;
-  const view = new DataView(target.buffer, target.byteOffset, target.byteLength);
-  let position = 0;
+  const words = new Uint32Array(target.buffer, target.byteOffset, target.length / 4);
+  let position = encodeStreams(batch, streams, target);
   const put = (source: Uint8Array, start: number, sizeBytes: number) => {
     target.set(source.subarray(start, start + sizeBytes), position);
     position += sizeBytes;
   };
-  const pad = () => {
-    const end = padded(position);
-    target.fill(0, position, end);
-    position = end;
+  const fill = (byte: number, sizeBytes: number) => {
+    target.fill(byte, position, position + sizeBytes);
+    position += sizeBytes;
   };
-  view.setUint32(0, LAYOUT_VERSION, true);
-  view.setUint32(4, batch.model.columns.length, true);
-  view.setUint32(8, streams.length, true);
-  view.setUint32(12, streamTableSizeBytes(streams), true);
-  position = HEADER_SIZE_BYTES;
-  for (const { source, session } of streams) {
-    view.setUint16(position, source.length, true);
-    view.setUint16(position + 2, session.length, true);
-    position += 4;
-    put(source, 0, source.length);
-    put(session, 0, session.length);
-  }
-  pad();
+  const pad = () => fill(0, padded(position) - position);
   put(u8, arenaSections.streamIndex(batch), 4 * n);
   pad();
   put(u8, arenaSections.seq(batch), 8 * n);
   put(u8, arenaSections.ingestTs(batch), 8 * n);
   for (const column of batch.model.columns) {
     const place = batch.layout.places[column.index]!;
+    // Written without reading what all rows leave out.
+    const isDefault = holdsDefaults(batch, column.index);
     if (column.nullable) {
-      put(u8, stride * place.nullsBefore, n);
+      if (isDefault) fill(1, n);
+      else put(u8, stride * place.nullsBefore, n);
       pad();
     }
     if (column.kind === 'fixed') {
-      put(u8, stride * place.before, n * column.widthBytes);
+      if (isDefault && column.defaultBits === 0n) fill(0, n * column.widthBytes);
+      else put(u8, stride * place.before, n * column.widthBytes);
     } else {
       const elementCount = varElementCount(batch, column);
       const endRows = endRowCount(batch, column);
-      view.setUint32(position, 0, true);
-      position += 4;
+      fill(0, 4);
       put(u8, stride * place.before, 4 * endRows);
-      for (let row = endRows; row < n; row++, position += 4) view.setUint32(position, elementCount, true);
+      words.fill(elementCount, position / 4, position / 4 + n - endRows);
+      position += 4 * (n - endRows);
       pad();
       put(batch.vars[place.varIndex]!.bytes, 0, elementCount * column.widthBytes);
     }
     pad();
   }
+}
+
+/** Writes header and stream table; returns where the next section begins. */
+function encodeStreams(batch: Batch, streams: StreamName[], target: Uint8Array): number {
+  const view = new DataView(target.buffer, target.byteOffset, target.byteLength);
+  view.setUint32(0, LAYOUT_VERSION, true);
+  view.setUint32(4, batch.model.columns.length, true);
+  view.setUint32(8, streams.length, true);
+  view.setUint32(12, streamTableSizeBytes(streams), true);
+  let position = HEADER_SIZE_BYTES;
+  for (const { source, session } of streams) {
+    view.setUint16(position, source.length, true);
+    view.setUint16(position + 2, session.length, true);
+    target.set(source, position + 4);
+    target.set(session, position + 4 + source.length);
+    position += 4 + source.length + session.length;
+  }
+  target.fill(0, position, padded(position));
+  return padded(position);
 }
 
 /** Walks over a payload section by section, checking that each lies inside. */

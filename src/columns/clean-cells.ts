@@ -65,6 +65,11 @@ function fillDefaults(batch: Batch, columnIndex: number, from: number, to: numbe
   }
 }
 
+/** Whether no row since the last reset has a value for the column: every cell holds the default, or NULL. */
+export function holdsDefaults(batch: Batch, columnIndex: number): boolean {
+  return batch.isClean[columnIndex] === 1 && batch.isDirty[columnIndex] === 0;
+}
+
 /**
  * Writes the end offsets of the rows before `rowCount` that have none yet: they are empty. `endsAt` is the
  * element of the column's first end offset.
