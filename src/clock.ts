@@ -32,9 +32,10 @@ function followWallClock(monotonicNs: number): void {
 
 /**
  * Reads the wall clock into `target`, ns since 1970. Runs backwards only when the system's clock is set
- * back.
+ * back; returns true when it has, since the time that `target` held before.
  */
-export function readClock(target: Timestamp): void {
+export function readClock(target: Timestamp): boolean {
+  const { low: lowBefore, high: highBefore } = target;
   const monotonicNs = Bun.nanoseconds();
   if (monotonicNs >= nextCheckNs) followWallClock(monotonicNs);
   const sinceNs = monotonicNs - anchorMonotonicNs;
@@ -46,6 +47,7 @@ export function readClock(target: Timestamp): void {
   const low = (highPart % 0x10_0000) * 0x1000 + msLow * 1e6 + restNs;
   target.low = low % TWO_32;
   target.high = Math.floor(highPart / 0x10_0000) + Math.floor(low / TWO_32);
+  return target.high < highBefore || (target.high === highBefore && target.low < lowBefore);
 }
 
 /** The wall clock as a bigint, ns since 1970; for everything that is not on the hot path. */

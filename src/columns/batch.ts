@@ -69,6 +69,8 @@ export interface Batch {
   lastWriter: CellWriter | null;
   /** Stream ids in this batch; their position is the stream index in the block. */
   streamIds: number[];
+  /** No row has an ingest time before that of the row before it: whoever counts the rows keeps it so. */
+  inTimeOrder: boolean;
   /** Stream id to its position in `streamIds`; the last one used is kept beside it. */
   readonly streamIndexes: Map<number, number>;
   lastStreamId: number;
@@ -140,6 +142,7 @@ export function createBatch(model: TopicModel, capacityRows: number): Batch {
     writers: new Set(),
     lastWriter: null,
     streamIds: [],
+    inTimeOrder: true,
     streamIndexes: new Map(),
     lastStreamId: -1,
     lastStreamIndex: 0,
@@ -224,6 +227,7 @@ export function resetBatch(batch: Batch): void {
   batch.sizeBytes = 0;
   batch.pendingVarBytes = 0;
   batch.streamIds = [];
+  batch.inTimeOrder = true;
   batch.streamIndexes.clear();
   batch.lastStreamId = -1;
   batch.lastStreamIndex = 0;

@@ -1,14 +1,14 @@
 // The body of an insert, made part after part while it is sent.
 //
 // Purpose: the memory of a delivery is a part of PART_PAYLOAD_BYTES and a piece, whatever the size of its
-// group: the blocks are read from the WAL again when their turn comes (they are in the page cache: 13 GB/s,
+// group: the blocks are read from the WAL when their turn comes (they are in the page cache: 13 GB/s,
 // checksum included), encoded, and handed out in pieces. A body of one piece costs Bun's HTTP client a
 // multiple of its size in memory, and time that grows with it (64 MiB pieces took 4 times as long as 1 MiB
 // ones).
 //
 // Invariants
 // - The same slices in the same format give the same bytes, whatever was sent before.
-// - What is read again is what the group was made of: every block is checked against its checksum.
+// - What is read is what the group was made of: every block is checked against its checksum.
 // - Payloads are read into a buffer that all topics of a thread share: nothing lies in it from one step to
 //   the next.
 // - A piece is its taker's until it asks for the next one (fetch copies it before it does; a test sees to

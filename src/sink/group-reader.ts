@@ -1,16 +1,24 @@
 // Collects a topic's durable rows from the WAL into insert groups.
 //
 // Invariants: rows come in LSN order, each in exactly one group; what the cursor skips as damaged is reported
-// by the cursor. Every block has been read, and its checksum held, when a group refers to it; its payload is
-// not kept.
+// by the cursor. No payload is kept; a reader without an end reads only those that the borders of groups
+// depend on, the others are checked when they are encoded.
 
 import type { TopicModel } from '../schema/model.ts';
-import { type CursorOptions, createCursor, type WalBlock, type WalCursor } from '../wal/cursor.ts';
+import {
+  type CursorDamage,
+  type CursorOptions,
+  createCursor,
+  type WalBlock,
+  type WalCursor,
+} from '../wal/cursor.ts';
+import type { RecordHeader } from '../wal/format.ts';
 import {
   addToGroup,
   type GroupLimits,
   type InsertGroup,
   isUsedUp,
+  needsTimes,
   type OpenBlock,
   openForGroups,
   startGroup,
@@ -34,7 +42,10 @@ export interface GroupReaderOptions {
   cursor: Omit<CursorOptions, 'ownPayloads' | 'topic' | 'fromLsn'>;
   topic: string;
   fromLsn: bigint;
-  /** First LSN that is not wanted; null: no end. */
+  /**
+   * First LSN that is not wanted: that of a group which may be at the server, so that all payloads are read,
+   * and what is damaged is known before the group is made. Null: no end.
+   */
   toLsn: bigint | null;
   limits: GroupLimits;
   modelOf: ModelOf;
@@ -48,7 +59,15 @@ const BLOCKS_IN_A_ROW = 64;
 
 export function createGroupReader(options: GroupReaderOptions): GroupReader {
   const { topic, fromLsn, toLsn, limits, modelOf } = options;
-  const cursor: WalCursor = createCursor({ ...options.cursor, topic, fromLsn });
+  const needsPayload = (header: RecordHeader) => toLsn !== null || needsTimes(header);
+  // A block that is damaged may belong to several groups: each has lost its own rows.
+  const onDamage = (damage: CursorDamage) => {
+    let { firstLsn, lastLsn } = damage;
+    if (firstLsn < fromLsn) firstLsn = fromLsn;
+    if (toLsn !== null && lastLsn >= toLsn) lastLsn = toLsn - 1n;
+    if (firstLsn <= lastLsn) options.cursor.onDamage?.({ ...damage, firstLsn, lastLsn });
+  };
+  const cursor: WalCursor = createCursor({ ...options.cursor, topic, fromLsn, needsPayload, onDamage });
   let open: OpenBlock | null = null;
   let words: Uint32Array = new Uint32Array(0);
 

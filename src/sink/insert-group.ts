@@ -4,12 +4,13 @@
 // one block and one part at the server, stored whole or not at all. It is closed by rows, by bytes, or by its
 // caller's clock. Boundaries are rows, not blocks: a block that spans midnight is cut there.
 //
-// A group holds no rows, only where they lie in the WAL: its blocks are read again when it is encoded, part
+// A group holds no rows, only where they lie in the WAL: its blocks are read when it is encoded, part
 // after part, so that the memory of a delivery does not depend on the size of its group.
 
 import { ingestTimes } from '../columns/block-codec.ts';
 import type { TopicModel } from '../schema/model.ts';
 import type { WalBlock } from '../wal/cursor.ts';
+import type { RecordHeader } from '../wal/format.ts';
 import type { OpenGroup } from './flush-log-format.ts';
 import type { InsertFormat } from './group-encoder.ts';
 
@@ -59,7 +60,7 @@ export interface InsertGroup {
   /** First ns of the partition that all rows lie in, and of the one after it. */
   partitionStartNs: bigint;
   partitionEndNs: bigint;
-  /** Ingest time of the first row, ns since 1970. */
+  /** Ingest time of the first row, or of the first one of its block, ns since 1970. */
   oldestNs: bigint;
   slices: GroupSlice[];
   /** XXH3-64 over place, row count and payload checksum of every slice: same WAL content, same hash. */
@@ -114,8 +115,11 @@ export interface OpenBlock {
   block: Omit<WalBlock, 'payload'>;
   model: TopicModel;
   place: BlockPlace;
-  /** A copy, as long as the rows or longer: the block's payload is not needed any more. */
-  ingestTsWords: Uint32Array;
+  /**
+   * A copy, as long as the rows or longer: the block's payload is not needed any more. Null where the header
+   * says enough.
+   */
+  ingestTsWords: Uint32Array | null;
   /** Rows before it are in a group already, or were never wanted. */
   nextRow: number;
   /** Rows from here on are not wanted. */
@@ -123,8 +127,16 @@ export interface OpenBlock {
 }
 
 /**
- * Opens a block for grouping. Its bytes have been checked by their checksum, what they say is checked when
- * they are encoded. Rows outside `fromLsn` to `toLsn` (not included;
+ * Whether a block's payload must be read to know which partitions its rows belong to: not where their times
+ * lie in order between a first and a last one of the same day (UTC), and so of the same month.
+ */
+export function needsTimes({ inTimeOrder, firstIngestTs, lastIngestTs }: RecordHeader): boolean {
+  return !inTimeOrder || lastIngestTs >= partitionBounds(firstIngestTs, 'day').end;
+}
+
+/**
+ * Opens a block for grouping. Its payload, which is there where `needsTimes` says so, has been checked by its
+ * checksum; what it says is checked when it is encoded. Rows outside `fromLsn` to `toLsn` (not included;
  * null: no end) are left out. The block's payload may change afterwards. Throws BlockFormatError.
  * @param words the times of a block that was opened before and is no longer used: memory for this one's
  */
@@ -137,13 +149,18 @@ export function openForGroups(
 ): OpenBlock {
   const { lsn, rowCount, payloadSizeBytes, payloadChecksum } = block.header;
   const { segment, offset } = block;
-  const ingestTsWords =
-    words !== undefined && words.length >= rowCount * 2 ? words : new Uint32Array(rowCount * 2);
-  ingestTsWords.set(ingestTimes(block.payload, rowCount));
+  const ingestTsWords = needsTimes(block.header) ? copyTimes(block, words) : null;
   const place = { segment, offset, payloadSizeBytes, payloadChecksum, rowCount };
   const nextRow = fromLsn > lsn ? Number(fromLsn - lsn) : 0;
   const endRow = toLsn !== null && toLsn < lsn + BigInt(rowCount) ? Number(toLsn - lsn) : rowCount;
   return { block, model, place, ingestTsWords, nextRow, endRow: Math.max(endRow, 0) };
+}
+
+function copyTimes({ header, payload }: WalBlock, words: Uint32Array | undefined): Uint32Array {
+  const count = header.rowCount * 2;
+  const copy = words !== undefined && words.length >= count ? words : new Uint32Array(count);
+  copy.set(ingestTimes(payload, header.rowCount));
+  return copy;
 }
 
 /** Whether all rows of the block have been taken. */
@@ -154,7 +171,8 @@ export function isUsedUp(open: OpenBlock): boolean {
 /** Starts a group at the block's next row. */
 export function startGroup(open: OpenBlock): InsertGroup {
   const { block, model, ingestTsWords, nextRow } = open;
-  const oldestNs = ingestTsAt(ingestTsWords, nextRow);
+  const { firstIngestTs } = block.header;
+  const oldestNs = ingestTsWords === null ? firstIngestTs : ingestTsAt(ingestTsWords, nextRow);
   const { start, end } = partitionBounds(oldestNs, model.partitionBy);
   const firstLsn = block.header.lsn + BigInt(nextRow);
   return {
@@ -202,8 +220,12 @@ export function addToGroup(group: InsertGroup, open: OpenBlock, limits: GroupLim
   return toRow === open.endRow && group.rowCount < limits.rows;
 }
 
-function runEnd({ ingestTsWords, nextRow }: OpenBlock, endRow: number, group: InsertGroup): number {
+function runEnd({ block, ingestTsWords, nextRow }: OpenBlock, endRow: number, group: InsertGroup): number {
   const { partitionStartNs, partitionEndNs } = group;
+  if (ingestTsWords === null) {
+    const { firstIngestTs } = block.header;
+    return firstIngestTs >= partitionStartNs && firstIngestTs < partitionEndNs ? endRow : nextRow;
+  }
   return partitionRunEnd(ingestTsWords, nextRow, endRow, partitionStartNs, partitionEndNs);
 }
 

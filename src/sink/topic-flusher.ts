@@ -110,7 +110,7 @@ export class TopicFlusher {
   }
 
   async #deliverAll(): Promise<void> {
-    const { model, log, signal } = this.#options;
+    const { model, log, signal, watch } = this.#options;
     if (!(await this.#prepareTable())) return;
     const { open, nextLsn, suspect } = log.progressOf(model.topic);
     if (open !== null && !(await this.#finish(open))) return;
@@ -134,6 +134,10 @@ export class TopicFlusher {
       // It is awaited when this group is delivered; what it throws meanwhile is not forgotten.
       next.catch(() => undefined);
       if (!(await this.#deliverNew(group, logged))) return;
+      this.#isDelivering = false;
+      this.#state = 'idle';
+      // The next group may have been old enough for long.
+      watch.nudge();
     }
     if (this.#isIdle && this.#collector!.position > log.progressOf(model.topic).nextLsn) {
       log.skipTo(model.topic, this.#collector!.position);
@@ -199,8 +203,7 @@ export class TopicFlusher {
     uncertain: boolean,
     isPart = false,
   ): Promise<boolean> {
-    const { config, client, fileSystem, signal, random, report, log, watch, buffers } = this.#options;
-    this.#isDelivering = true;
+    const { config, client, fileSystem, signal, random, report, log, buffers } = this.#options;
     this.#state = 'inserting';
     const startedMs = performance.now();
     const plan = this.#table.planOf(group.model);
@@ -221,10 +224,6 @@ export class TopicFlusher {
     log.close(logged, outcome);
     if (outcome === 'inserted') report(insertedEvent(group, (performance.now() - startedMs) / 1000));
     log.compact();
-    this.#isDelivering = false;
-    this.#state = 'idle';
-    // The next group may have been old enough for long.
-    watch.nudge();
     return true;
   }
 

@@ -4,7 +4,7 @@
 // Invariants: it never returns a row at or past the horizon; it returns blocks in LSN order; what it leaves
 // out it has reported to `onDamage` before it returns a later block. It writes nothing and takes no lock.
 
-import type { FileSystem } from '../io/file-system.ts';
+import type { FileHandle, FileSystem } from '../io/file-system.ts';
 import { endLsn, type RecordHeader, segmentsAmong } from './format.ts';
 import { readTrimmedLsn } from './retention.ts';
 import {
@@ -19,6 +19,8 @@ import {
   type SegmentFile,
 } from './segment-file.ts';
 import { type LsnGap, type SegmentMeta, topicOf, type WalTopic } from './segment-meta.ts';
+
+const NO_PAYLOAD = new Uint8Array(0);
 
 /** Rows `firstLsn` to `lastLsn` cannot be read. `topic` is null when it is not known. */
 export interface CursorDamage {
@@ -41,6 +43,11 @@ export interface CursorOptions {
   topic: string | null;
   /** Give each block a buffer of its own instead of one that the next call overwrites. */
   ownPayloads?: boolean;
+  /**
+   * Whether a block's payload is read; absent: all are. Blocks without it are given as their headers say,
+   * and whether the payload is intact is not known.
+   */
+  needsPayload?: (header: RecordHeader) => boolean;
   /** Where payloads are read to without `ownPayloads`: cursors that take turns can share it. */
   buffer?: ReadBuffer;
   onDamage?: (damage: CursorDamage) => void;
@@ -48,7 +55,10 @@ export interface CursorOptions {
 
 export interface WalBlock {
   header: RecordHeader;
-  /** 8-byte aligned. Valid until the next read into the same buffer, for ever with `ownPayloads`. */
+  /**
+   * 8-byte aligned. Valid until the next read into the same buffer, for ever with `ownPayloads`. Empty where
+   * it was not needed.
+   */
   payload: Uint8Array;
   topic: WalTopic;
   walId: bigint;
@@ -133,13 +143,19 @@ export class WalCursor {
       return null;
     }
     if (this.#options.topic !== null && this.#options.topic !== topic.topic) return null;
-    if (this.#options.ownPayloads === true) this.#buffer = new ReadBuffer(header.payloadSizeBytes);
-    const payload = readPayload(file, offset, header, this.#buffer);
+    const payload = this.#payload(file, offset, header);
     if (payload === null) {
       this.#report(place, offset, 'bad_payload_checksum', header.lsn, endLsn(header) - 1n, topic.topic);
       return null;
     }
     return { header, payload, topic, walId: segmentHeader.walId, meta, segment: place.segment.name, offset };
+  }
+
+  #payload(file: FileHandle, offset: number, header: RecordHeader): Uint8Array | null {
+    const { needsPayload, ownPayloads } = this.#options;
+    if (needsPayload?.(header) === false) return NO_PAYLOAD;
+    if (ownPayloads === true) this.#buffer = new ReadBuffer(header.payloadSizeBytes);
+    return readPayload(file, offset, header, this.#buffer);
   }
 
   /** Zeros or the end of the file below the horizon: the segment is finished, or it has lost its end. */

@@ -38,7 +38,8 @@
 //       96    8 syncedLsn: rows below it had been synced when this record was written. A damaged record with
 // an LSN
 //               below the syncedLsn of a later record was durable once: that is corruption, not a torn tail.
-//      104   16 zero
+//      104    4 inTimeOrder: 1 where ingest times never fall from row to row, 0 where that is not known
+//      108   12 zero
 //      120    8 headerChecksum: of bytes 0 to 119
 //
 // Each record verifies alone; the chain of prevChecksum shows records that were replaced, swapped or taken
@@ -78,9 +79,12 @@ export interface BlockFields {
   streamCount: number;
   firstIngestTs: bigint;
   lastIngestTs: bigint;
+  /** Ingest times never fall from one row to the next; absent where that is not known. */
+  inTimeOrder?: boolean;
 }
 
 export interface RecordHeader extends BlockFields {
+  inTimeOrder: boolean;
   lsn: bigint;
   schemaFingerprint: bigint;
   endsGroup: boolean;
@@ -203,7 +207,7 @@ export function encodeRecordHeader(target: Uint8Array, fields: RecordFields): bi
   view.setBigUint64(80, fields.prevChecksum, true);
   view.setBigUint64(88, fields.payloadChecksum, true);
   view.setBigUint64(96, fields.syncedLsn, true);
-  view.setBigUint64(104, 0n, true);
+  view.setBigUint64(104, fields.inTimeOrder === true ? 1n : 0n, true);
   view.setBigUint64(112, 0n, true);
   const headerChecksum = checksum(target.subarray(0, 120));
   view.setBigUint64(120, headerChecksum, true);
@@ -242,6 +246,7 @@ export function decodeRecordHeader(bytes: Uint8Array): RecordHeader | RecordHead
     streamCount: view.getUint32(52, true),
     firstIngestTs: view.getBigInt64(56, true),
     lastIngestTs: view.getBigInt64(64, true),
+    inTimeOrder: view.getUint32(104, true) === 1,
     walId: view.getBigUint64(72, true),
     prevChecksum: view.getBigUint64(80, true),
     payloadChecksum: view.getBigUint64(88, true),

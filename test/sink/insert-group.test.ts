@@ -7,6 +7,7 @@ import {
   type GroupLimits,
   type InsertGroup,
   isUsedUp,
+  needsTimes,
   openForGroups,
   partitionBounds,
   rowsOf,
@@ -14,6 +15,7 @@ import {
   startGroup,
 } from '../../src/sink/insert-group.ts';
 import type { WalBlock } from '../../src/wal/cursor.ts';
+import type { RecordHeader } from '../../src/wal/format.ts';
 import { seededRandom } from '../support/random.ts';
 import { batchOf, randomRow, streamsOf } from './wal-fixture.ts';
 
@@ -22,15 +24,34 @@ const random = seededRandom('insert groups');
 const DAY_NS = 86_400_000_000_000n;
 const NOON = 20_000n * DAY_NS + DAY_NS / 2n;
 
-function walBlock(lsn: bigint, times: readonly bigint[], recorder = 'r'): WalBlock {
+const isInOrder = (times: readonly bigint[]) =>
+  times.every((time, row) => row === 0 || times[row - 1]! <= time);
+
+/** A block as the cursor gives it; `inTimeOrder` may only be true where it is. */
+function walBlock(
+  lsn: bigint,
+  times: readonly bigint[],
+  recorder = 'r',
+  inTimeOrder = isInOrder(times),
+): WalBlock {
   const rows = times.map(() => randomRow(spans, random));
   const batch = batchOf(spans, rows, (row) => times[row]!);
   const payload = new Uint8Array(blockSizeBytes(batch, streamsOf(batch)));
   encodeBlock(batch, streamsOf(batch), payload);
   const payloadSizeBytes = payload.length;
   const payloadChecksum = Bun.hash.xxHash3(payload);
-  const header = { lsn, rowCount: times.length, payloadSizeBytes, payloadChecksum };
-  return { header, payload, walId: 9n, meta: { recorder } } as unknown as WalBlock;
+  const header = {
+    lsn,
+    rowCount: times.length,
+    payloadSizeBytes,
+    payloadChecksum,
+    firstIngestTs: times[0]!,
+    lastIngestTs: times.at(-1)!,
+    inTimeOrder,
+  } as RecordHeader;
+  // As the cursor gives it to a group reader.
+  const read = needsTimes(header) ? payload : new Uint8Array(0);
+  return { header, payload: read, walId: 9n, meta: { recorder } } as unknown as WalBlock;
 }
 
 /** Cuts blocks into groups as the group reader does. */
@@ -89,6 +110,41 @@ describe('insert groups', () => {
       expect(new Set(tokens).size).toBe(groups.length);
       expect(groupsOf(blocks, limits).map(deduplicationToken)).toEqual(tokens);
     }
+  });
+
+  test('a plan from headers is the one from all times, and asks for the times it needs', () => {
+    let read = 0;
+    for (let round = 0; round < 50; round++) {
+      let time = NOON;
+      const timesOf = Array.from({ length: random.int(1, 8) }, () =>
+        Array.from({ length: random.int(1, 40) }, () => {
+          if (random.int(0, 30) === 0) time += BigInt(random.int(-1, 1)) * (DAY_NS / 2n);
+          time += BigInt(random.int(0, 1));
+          return time;
+        }),
+      );
+      const limits = { rows: random.int(1, 60), bytes: random.int(500, 20_000) };
+      const blocks = timesOf.map((times, index) => walBlock(BigInt(index * 100), times));
+      const unordered = blocks.map((block, index) => {
+        const header = { ...block.header, inTimeOrder: false };
+        const { payload } = walBlock(header.lsn, timesOf[index]!, 'r', false);
+        return { ...block, header, payload };
+      });
+      read += blocks.filter(({ payload }) => payload.length > 0).length;
+      const plan = groupsOf(blocks, limits);
+      expect(plan.map(deduplicationToken)).toEqual(groupsOf(unordered, limits).map(deduplicationToken));
+      const partitions = (groups: InsertGroup[]) => groups.map((group) => group.partitionStartNs);
+      expect(partitions(plan)).toEqual(partitions(groupsOf(unordered, limits)));
+    }
+    expect(read).toBeGreaterThan(10);
+    const day = NOON - DAY_NS / 2n;
+    const asks = (times: bigint[], inTimeOrder = true) =>
+      needsTimes(walBlock(0n, times, 'r', inTimeOrder).header);
+    expect(asks([day, day + DAY_NS - 1n])).toBe(false);
+    expect(asks([day, day + DAY_NS])).toBe(true);
+    expect(asks([day - 1n, day])).toBe(true);
+    // First and last of the same day, another between them: the clock went there and back.
+    expect(asks([NOON, NOON + DAY_NS, NOON + 1n], false)).toBe(true);
   });
 
   test('another recorder starts another group', () => {

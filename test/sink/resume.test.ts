@@ -13,7 +13,7 @@ import { createFlusher, type FlusherOptions } from '../../src/sink/flusher.ts';
 import type { FlusherEvent } from '../../src/sink/flusher-types.ts';
 import { ServerError } from '../../src/sink/server-error.ts';
 import { createCursor } from '../../src/wal/cursor.ts';
-import { RECORD_HEADER_SIZE_BYTES, segmentName } from '../../src/wal/format.ts';
+import { RECORD_HEADER_SIZE_BYTES } from '../../src/wal/format.ts';
 import { HORIZON_FILE } from '../../src/wal/horizon.ts';
 import { startTestServer, type TestServer } from '../support/embedded.ts';
 import { seededRandom } from '../support/random.ts';
@@ -61,13 +61,13 @@ function make(extra: Partial<FlusherOptions> = {}) {
   return flusher;
 }
 
-const append = (blocks: number) =>
+const append = (blocks: number, rowCount = 10) =>
   writeWal(
     walDir,
     [spans],
     Array.from({ length: blocks }, () => ({
       topic: spans,
-      rows: Array.from({ length: 10 }, () => randomRow(spans, random)),
+      rows: Array.from({ length: rowCount }, () => randomRow(spans, random)),
       ingestTs: () => NOW_NS,
     })),
   );
@@ -106,7 +106,7 @@ function damage(lsn: bigint): void {
   });
   const block = cursor.next()!;
   cursor.close();
-  const path = join(walDir, segmentName(0n));
+  const path = join(walDir, block.segment);
   const bytes = readFileSync(path);
   const at = block.offset + RECORD_HEADER_SIZE_BYTES + random.int(0, block.header.payloadSizeBytes - 1);
   bytes[at]! ^= 0x10;
@@ -168,6 +168,52 @@ test('a block that is damaged while its group is sent: the rest of the group arr
   expect(failures()).toEqual([]);
   expect(await storedLsns()).toEqual(range(10, 30));
 }, 60_000);
+
+test.each([
+  ['after others of the same group have left', 100_000, 1 << 30],
+  ['where it lies in several groups', 1000, 1 << 30],
+  ['where it is a group of its own', 100_000, 1],
+])(
+  'damage from before is found when its block is sent, %s',
+  async (name, flushRows, flushBytes) => {
+    const [blocks, rowsOfBlock] = [10, 2500];
+    await append(blocks, rowsOfBlock);
+    const lsn = rowsOfBlock * (blocks - 2);
+    damage(BigInt(lsn));
+    let pieces = 0;
+    let mostPieces = 0;
+    const insert = async (request: InsertRequest) => {
+      const body = request.body as Generator<Uint8Array, void>;
+      pieces = 0;
+      const counted = (function* () {
+        for (const piece of body) {
+          pieces++;
+          yield piece;
+        }
+      })();
+      try {
+        await client.insert({ ...request, body: counted });
+      } finally {
+        mostPieces = Math.max(pieces, mostPieces);
+      }
+    };
+    const connect = () => Object.create(clientOf(server.url), { insert: { value: insert } }) as SinkClient;
+    const config = flusherConfigFor(server.url, { walDir, database, flushRows, flushBytes });
+    const flusher = make({ connect, config });
+    const arriving = BigInt(rowsOfBlock * (blocks - 1));
+    await until(() => flusher.stats().topics[0]?.insertedRows === arriving, 'not delivered', DRAIN_MS);
+    expect((await flusher.drain(DRAIN_MS)).complete).toBe(true);
+    expect(failures()).toEqual([]);
+    // Each row is reported once.
+    const lost = events.flatMap((event) =>
+      event.kind === 'damage' ? range(Number(event.firstLsn), Number(event.lastLsn) + 1) : [],
+    );
+    expect(lost).toEqual(range(lsn, lsn + rowsOfBlock));
+    expect(mostPieces > 1).toBe(name.startsWith('after'));
+    expect(await storedLsns()).toEqual([...range(0, lsn), ...range(lsn + rowsOfBlock, rowsOfBlock * blocks)]);
+  },
+  60_000,
+);
 
 test('a disk without room when the flusher starts is waited for, and said', async () => {
   await append(2);

@@ -137,6 +137,7 @@ export async function writeWal(
       streamCount: streams.length,
       firstIngestTs: ingestTs(0),
       lastIngestTs: ingestTs(rows.length - 1),
+      inTimeOrder: rows.every((_, row) => row === 0 || ingestTs(row - 1) <= ingestTs(row)),
       encode: (target) => encodeBlock(batch, streams, target),
     });
   }

@@ -139,6 +139,17 @@ describe('golden segment', () => {
     }
   });
 
+  test('the order of times is one more word, which no older log has', () => {
+    const record = golden(FIRST).slice(480, 608);
+    const header = decodeRecordHeader(record) as RecordHeader;
+    expect(header.inTimeOrder).toBe(false);
+    const target = new Uint8Array(128);
+    encodeRecordHeader(target, { ...header, inTimeOrder: true });
+    expect(target.slice(0, 104)).toEqual(record.slice(0, 104));
+    expect(target.slice(104, 120)).toEqual(Uint8Array.from({ length: 16 }, (_, at) => Number(at === 0)));
+    expect((decodeRecordHeader(target) as RecordHeader).inTimeOrder).toBe(true);
+  });
+
   test('reads and verifies', () => {
     const { blocks, damages } = readAll(realFileSystem, { dir: DIR });
     expect(damages).toEqual([]);

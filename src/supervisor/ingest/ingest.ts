@@ -68,7 +68,7 @@ export class Ingest implements FrameSink {
   }
 
   chunkStart(origin: string): void {
-    readClock(this.#now);
+    this.#readClock();
     this.#origin = origin;
     this.#touched = false;
     this.#isHeld = false;
@@ -158,7 +158,7 @@ export class Ingest implements FrameSink {
    */
   record(topic: TopicIngest, frame: Uint8Array, streamId: number, seq: number): void {
     const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
-    readClock(this.#now);
+    this.#readClock();
     const code = topic.extract(view, frame, 0, frame.length, topic.batch);
     assert(code === Malformed.ok, `own ${topic.model.topic} frame is ${malformedName(code)}`);
     topic.received++;
@@ -253,6 +253,11 @@ export class Ingest implements FrameSink {
     topic.logged += batch.rowCount;
     if (topic.isVital) for (const streamId of batch.streamIds) this.#options.noteVital(streamId);
     return true;
+  }
+
+  #readClock(): void {
+    if (!readClock(this.#now)) return;
+    for (const { batch } of this.topics) batch.inTimeOrder &&= batch.rowCount === 0;
   }
 
   /** Whether a row is dropped; counts it then. A stream that brings a stopped topic is held back instead. */

@@ -124,6 +124,7 @@ export function blockOf(
     streamCount: streams.length,
     firstIngestTs: ingestTsAt(batch, 0),
     lastIngestTs: ingestTsAt(batch, last),
+    inTimeOrder: batch.inTimeOrder,
     payloadSizeBytes: blockSizeBytes(batch, streams),
     encode: (target) => encodeBlock(batch, streams, target),
   };
