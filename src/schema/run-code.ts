@@ -1,35 +1,40 @@
 // The function that reads a run of frames, generated from a topic's model and the vtables that come often:
-// WebAssembly that goes from frame to frame and leaves their rows as columns in its memory.
+// WebAssembly that goes from frame to frame and writes their rows into a batch whose arena lies in its memory
+// (run-memory.ts).
 //
 //   run(position, limit, rowLimit, maxFrameBytes) → position of the first frame that it did not take
 //
 //   memory   0  i64 seq of the first row        told
 //            8  i64 ingest_ts                   told
 //           16  i32 stream index                told
-//           20  i32 rows that were read         answered
-//           24  i32 [] elements of each string and array column before the run   told
+//           20  i32 address of the arena        told
+//           24  i32 first row, told; the row behind the last one, answered
+//           28  i32 [] elements of each string and array column before the run   told
 //     INPUT_AT  frames with their size prefix
-//    behind it  the columns (RowRun)
+//      DATA_AT  data of each string and array column, all rows of the run one after another
+//    ARENAS_AT  arenas
 //
 // Invariant: it takes a frame only where the code for every frame (extractor.ts) would, and leaves the same
-// cells: the checks are those of frame-shape.ts. Whatever it does not like ends the run before that frame.
+// cells: the checks are those of frame-shape.ts. Whatever it does not like ends the run before that frame,
+// of which cells may have been written.
 
+import { type BatchLayout, batchLayout, INGEST_TS_BEFORE, SEQ_BEFORE } from '../columns/batch.ts';
 import type { RunColumn } from '../columns/row-run.ts';
 import { type Code, copyWords, Locals, OVERRUN_BYTES, SHIFTS, wasm } from '../wasm-code.ts';
 import { type ColumnModel, identifierWord, type TopicModel } from './model.ts';
 import { MIN_FRAME_SIZE_BYTES } from './verifier.ts';
 import { fieldOffsets } from './vtable.ts';
 
-export const RUN_FACTS = { seq: 0, ingestTs: 8, streamIndex: 16, rows: 20, elements: 24 } as const;
+export const RUN_FACTS = { seq: 0, ingestTs: 8, streamIndex: 16, arena: 20, row: 24, elements: 28 } as const;
 /** Where frames lie: behind the facts of as many columns as a topic has. */
 export const INPUT_AT = 4096;
 /** A read of a socket. */
 export const INPUT_SIZE_BYTES = 256 * 1024;
-export const RUN_ROWS = 2048;
+const DATA_AT = INPUT_AT + INPUT_SIZE_BYTES + OVERRUN_BYTES;
 /** Data of one string or array column in a run. */
 const DATA_SIZE_BYTES = 128 * 1024;
-/** Address space of the memory; it takes room where something is written. */
-export const RUN_MEMORY_BYTES = 16 * 1024 * 1024;
+/** Behind the data of 29 string and array columns. */
+export const ARENAS_AT = 4 * 1024 * 1024;
 
 /** Levels from the code of a shape out. */
 const NEXT_SHAPE = 0;
@@ -39,36 +44,26 @@ const RUN_END = 3;
 export interface RunCode {
   module: WebAssembly.Module;
   columns: RunColumn[];
-  seqAt: number;
-  ingestTsAt: number;
-  streamIndexAt: number;
 }
 
 /**
- * Generates the function for frames with one of these vtables; null where they cannot be read so: an array
- * of bools, whose values are made 0 or 1, or columns without room.
+ * Generates the function for frames with one of these vtables, and batches of one stride; null where they
+ * cannot be read so: an array of bools, whose values are made 0 or 1, or columns without room.
  */
-export function runCode(model: TopicModel, vtables: readonly Uint8Array[]): RunCode | null {
+export function runCode(model: TopicModel, vtables: readonly Uint8Array[], stride: number): RunCode | null {
   const shapes = vtables.map((vtable) => ({ vtable, offsets: fieldOffsets(model, vtable) }));
   const present = model.columns.filter(({ index }) => shapes.some(({ offsets }) => offsets[index] !== 0));
   if (present.some(({ kind, scalar }) => kind === 'array' && scalar === 'bool')) return null;
-  let end = INPUT_AT + INPUT_SIZE_BYTES + OVERRUN_BYTES;
-  const place = (sizeBytes: number) => {
-    const at = end;
-    end += Math.ceil((sizeBytes + OVERRUN_BYTES) / 8) * 8;
-    return at;
-  };
-  const columns = present.map((column) => ({
-    model: column,
-    at: place(RUN_ROWS * (column.kind === 'fixed' ? column.widthBytes : 4)),
-    nullsAt: column.nullable ? place(RUN_ROWS) : -1,
-    dataAt: column.kind === 'fixed' ? -1 : place(DATA_SIZE_BYTES),
-  }));
-  const [seqAt, ingestTsAt, streamIndexAt] = [place(8 * RUN_ROWS), place(8 * RUN_ROWS), place(4 * RUN_ROWS)];
-  if (end > RUN_MEMORY_BYTES || RUN_FACTS.elements + columns.length * 4 > INPUT_AT) return null;
-  const places = { columns, seqAt, ingestTsAt, streamIndexAt };
-  const module = new RunWriter(places).module(model, shapes);
-  return { ...places, module };
+  let end = DATA_AT;
+  const columns = present.map((column) => {
+    if (column.kind === 'fixed') return { model: column, dataAt: -1 };
+    const dataAt = end;
+    end += DATA_SIZE_BYTES + OVERRUN_BYTES;
+    return { model: column, dataAt };
+  });
+  if (end > ARENAS_AT || RUN_FACTS.elements + columns.length * 4 > INPUT_AT) return null;
+  const module = new RunWriter(columns, batchLayout(model), stride).module(model, shapes);
+  return { columns, module };
 }
 
 interface Shape {
@@ -78,12 +73,15 @@ interface Shape {
 
 /** Writes the code with the locals that it needs. */
 class RunWriter {
-  readonly #places: Omit<RunCode, 'module'>;
+  readonly #columns: readonly RunColumn[];
+  readonly #layout: BatchLayout;
+  readonly #stride: number;
   readonly #locals = new Locals(4);
   readonly #position = 0;
   readonly #limit = 1;
   readonly #rowLimit = 2;
   readonly #maxFrameBytes = 3;
+  readonly #arena = this.#locals.i32();
   readonly #row = this.#locals.i32();
   readonly #size = this.#locals.i32();
   readonly #start = this.#locals.i32();
@@ -100,9 +98,11 @@ class RunWriter {
   /** Of each string or array column: elements so far, and where its next data goes. */
   readonly #vars: ReadonlyMap<number, { elements: number; next: number }>;
 
-  constructor(places: Omit<RunCode, 'module'>) {
-    this.#places = places;
-    const variable = places.columns.filter(({ dataAt }) => dataAt >= 0);
+  constructor(columns: readonly RunColumn[], layout: BatchLayout, stride: number) {
+    this.#columns = columns;
+    this.#layout = layout;
+    this.#stride = stride;
+    const variable = columns.filter(({ dataAt }) => dataAt >= 0);
     const locals = () => ({ elements: this.#locals.i32(), next: this.#locals.i32() });
     this.#vars = new Map(variable.map(({ model }) => [model.index, locals()]));
   }
@@ -119,13 +119,13 @@ class RunWriter {
     return this.#locals.module([
       this.#told(),
       wasm.block(wasm.loop(row)),
-      [wasm.const(RUN_FACTS.rows), wasm.get(this.#row), wasm.store()],
+      [wasm.const(RUN_FACTS.row), wasm.get(this.#row), wasm.store()],
       wasm.get(this.#position),
     ]);
   }
 
   #told(): Code {
-    const columns = this.#places.columns.map(({ model, dataAt }, index) => {
+    const columns = this.#columns.map(({ model, dataAt }, index) => {
       const local = this.#vars.get(model.index);
       if (local === undefined) return [];
       return [
@@ -137,6 +137,8 @@ class RunWriter {
       [wasm.const(RUN_FACTS.seq), wasm.load64(), wasm.set(this.#seq)],
       [wasm.const(RUN_FACTS.ingestTs), wasm.load64(), wasm.set(this.#ingestTs)],
       [wasm.const(RUN_FACTS.streamIndex), wasm.load(), wasm.set(this.#streamIndex)],
+      [wasm.const(RUN_FACTS.arena), wasm.load(), wasm.set(this.#arena)],
+      [wasm.const(RUN_FACTS.row), wasm.load(), wasm.set(this.#row)],
       columns,
     ];
   }
@@ -163,7 +165,7 @@ class RunWriter {
   }
 
   #shape({ vtable, offsets }: Shape): Code {
-    const inlineEnds = this.#places.columns.map(({ model: { index, kind, widthBytes } }) =>
+    const inlineEnds = this.#columns.map(({ model: { index, kind, widthBytes } }) =>
       offsets[index] === 0 ? 4 : offsets[index]! + (kind === 'fixed' ? widthBytes : 4),
     );
     const lastRoot = [wasm.get(this.#size), wasm.const(Math.max(4, ...inlineEnds)), wasm.subtract];
@@ -173,7 +175,7 @@ class RunWriter {
       this.#sameVtable(vtable),
       // Signed: the frame may be shorter than its fields.
       [wasm.get(this.#root), lastRoot, wasm.isGreaterSigned, wasm.breakIf(RUN_END)],
-      this.#places.columns.map((column) => this.#cell(column, offsets[column.model.index]!)),
+      this.#columns.map((column) => this.#cell(column, offsets[column.model.index]!)),
       wasm.break(ROW_END),
     ];
   }
@@ -195,18 +197,21 @@ class RunWriter {
   }
 
   #cell(column: RunColumn, offset: number): Code {
-    const { nullsAt } = column;
+    const { before, nullsBefore } = this.#layout.places[column.model.index]!;
     const isNull = wasm.const(offset === 0 ? 1 : 0);
-    const nulls = nullsAt < 0 ? [] : [wasm.get(this.#row), isNull, wasm.store8(nullsAt)];
-    const value = column.dataAt < 0 ? this.#fixed(column, offset) : this.#variable(column, offset);
+    const nulls = nullsBefore < 0 ? [] : [this.#cellAt(1), isNull, wasm.store8(this.#stride * nullsBefore)];
+    const at = this.#stride * before;
+    const value = column.dataAt < 0 ? this.#fixed(column, at, offset) : this.#variable(column, at, offset);
     return [nulls, value];
   }
 
+  /** The row's cell in a column of this width that would begin with the arena. */
   #cellAt(widthBytes: 1 | 2 | 4 | 8): Code {
-    return [wasm.get(this.#row), wasm.const(SHIFTS[widthBytes]), wasm.shiftLeft];
+    const row = [wasm.get(this.#row), wasm.const(SHIFTS[widthBytes]), wasm.shiftLeft];
+    return [row, wasm.get(this.#arena), wasm.add];
   }
 
-  #fixed({ model, at }: RunColumn, offset: number): Code {
+  #fixed({ model }: RunColumn, at: number, offset: number): Code {
     const cell = this.#cellAt(model.widthBytes);
     const [table, bits] = [wasm.get(this.#table), model.defaultBits];
     const given = (load: Code, ifAbsent: Code): Code => (offset === 0 ? ifAbsent : [table, load]);
@@ -225,8 +230,7 @@ class RunWriter {
     }
   }
 
-  #variable(column: RunColumn, offset: number): Code {
-    const { model, at, dataAt } = column;
+  #variable({ model, dataAt }: RunColumn, at: number, offset: number): Code {
     const { elements, next } = this.#vars.get(model.index)!;
     const end = [this.#cellAt(4), wasm.get(elements), wasm.store(at)];
     if (offset === 0) return end;
@@ -259,11 +263,11 @@ class RunWriter {
   }
 
   #provenance(): Code {
-    const { seqAt, ingestTsAt, streamIndexAt } = this.#places;
+    const at = (before: number) => this.#stride * before;
     return [
-      [this.#cellAt(8), wasm.get(this.#seq), wasm.store64(seqAt)],
-      [this.#cellAt(8), wasm.get(this.#ingestTs), wasm.store64(ingestTsAt)],
-      [this.#cellAt(4), wasm.get(this.#streamIndex), wasm.store(streamIndexAt)],
+      [this.#cellAt(8), wasm.get(this.#seq), wasm.store64(at(SEQ_BEFORE))],
+      [this.#cellAt(8), wasm.get(this.#ingestTs), wasm.store64(at(INGEST_TS_BEFORE))],
+      [this.#cellAt(4), wasm.get(this.#streamIndex), wasm.store(at(this.#layout.streamIndexBefore))],
       [wasm.get(this.#seq), wasm.const64(1n), wasm.add64, wasm.set(this.#seq)],
     ];
   }

@@ -2,58 +2,29 @@
 //
 // A producer that is ahead fills every read with a thousand frames and more. One by one each goes through
 // framing, session, dispatch and extractor, five calls; a run is read by one function of WebAssembly
-// (run-code.ts), generated for the vtables that the extractor has learned, and its columns are added to the
-// batch with one copy each. Measured: see ARCHITECTURE.md.
+// (run-code.ts), generated for the vtables that the extractor has learned, which writes the cells where they
+// belong in the batch. Measured: see ARCHITECTURE.md.
 //
 // Invariants
 // - A run holds only frames that the extractor would have accepted, in their order; the cells are the same.
 // - What it does not take it leaves to the extractor, which says what is wrong with it.
-// - All readers of a thread work in one memory, one after another; only what was read from a socket straight
-//   into it (`runInput`) is in it from one call to the next, during its chunk.
+// - All readers of a thread work in one memory (run-memory.ts), one after another; from one call to the next
+//   only the batches' arenas are in it and, during its chunk, what was read from a socket straight into it.
 
 import type { Batch } from '../columns/batch.ts';
 import type { CellWriter } from '../columns/clean-cells.ts';
-import { appendRun, beginRun, elementsBefore, type RowRun } from '../columns/row-run.ts';
-import { PAGE_SIZE_BYTES, WasmFunction } from '../wasm-code.ts';
+import { beginRun, countRun, elementsBefore, type RowRun } from '../columns/row-run.ts';
+import { WasmFunction } from '../wasm-code.ts';
 import type { LearnedShapes } from './frame-shape.ts';
 import type { TopicModel } from './model.ts';
-import {
-  INPUT_AT,
-  INPUT_SIZE_BYTES,
-  RUN_FACTS,
-  RUN_MEMORY_BYTES,
-  RUN_ROWS,
-  type RunCode,
-  runCode,
-} from './run-code.ts';
+import { INPUT_AT, INPUT_SIZE_BYTES, RUN_FACTS, type RunCode, runCode } from './run-code.ts';
+import { runMemory } from './run-memory.ts';
 
 /** Shorter runs cost more than their frames one by one. */
 const SHORT_RUN_ROWS = 32;
 /** So many frames are read one by one after a short run, then twice as many, and so on. */
 const FIRST_PAUSE = 64;
 const LONGEST_PAUSE = 16_384;
-
-interface ThreadMemory {
-  memory: WebAssembly.Memory;
-  bytes: Uint8Array<ArrayBuffer>;
-  view: DataView;
-}
-
-let shared: ThreadMemory | null = null;
-
-function threadMemory(): ThreadMemory {
-  if (shared !== null) return shared;
-  const pages = RUN_MEMORY_BYTES / PAGE_SIZE_BYTES;
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
-  const buffer = memory.buffer as ArrayBuffer;
-  shared = { memory, bytes: new Uint8Array(buffer), view: new DataView(buffer) };
-  return shared;
-}
-
-/** Memory to read sockets into: frames that lie there need not be copied to be read as a run. */
-export function runInput(): Uint8Array<ArrayBuffer> {
-  return threadMemory().bytes.subarray(INPUT_AT, INPUT_AT + INPUT_SIZE_BYTES);
-}
 
 /** Provenance of a run: its stream, the number of its first row as two words, and the ingest time. */
 export interface RunOrigin {
@@ -70,7 +41,9 @@ export class RunReader {
   rows = 0;
   readonly #model: TopicModel;
   readonly #shapes: LearnedShapes;
+  /** What the code was generated for. */
   #version = -1;
+  #stride = 0;
   #run: { call: WasmFunction; rows: RowRun } | null = null;
   readonly #shortRunRows: number;
   #pause = FIRST_PAUSE;
@@ -99,20 +72,24 @@ export class RunReader {
       this.#unread--;
       return start;
     }
-    if (this.#version !== this.#shapes.version) this.#generate();
+    if (this.#version !== this.#shapes.version || this.#stride !== batch.stride) this.#generate(batch);
     const run = this.#run;
     if (run === null) return start;
-    const { memory, bytes: own, view } = threadMemory();
+    const { memory, bytes: own, view } = runMemory();
+    const arena = runMemory().arenaOf(batch);
+    if (arena < 0) return start;
     const isThere = bytes.buffer === own.buffer;
     const limit = Math.min(end, start + INPUT_SIZE_BYTES);
     if (!isThere) own.set(bytes.subarray(start, limit), INPUT_AT);
     const from = isThere ? bytes.byteOffset + start : INPUT_AT;
+    const { rowCount, capacityRows } = batch;
+    view.setInt32(RUN_FACTS.arena, arena, true);
+    view.setInt32(RUN_FACTS.row, rowCount, true);
     this.#tell(view, run, batch, origin);
-    const room = Math.min(RUN_ROWS, batch.capacityRows - batch.rowCount);
-    const position = run.call.call(memory, from, from + limit - start, room, maxFrameBytes);
-    this.rows = view.getInt32(RUN_FACTS.rows, true);
-    if (this.rows > 0) appendRun(batch, run.rows, this.rows, origin.streamId);
-    this.#pauseAfter(this.rows < Math.min(this.#shortRunRows, room));
+    const position = run.call.call(memory, from, from + limit - start, capacityRows, maxFrameBytes);
+    this.rows = view.getInt32(RUN_FACTS.row, true) - rowCount;
+    countRun(batch, run.rows, this.rows, origin.streamId);
+    this.#pauseAfter(this.rows < Math.min(this.#shortRunRows, capacityRows - rowCount));
     return start + position - from;
   }
 
@@ -137,14 +114,15 @@ export class RunReader {
     this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE);
   }
 
-  #generate(): void {
+  #generate({ stride }: Batch): void {
     this.#version = this.#shapes.version;
+    this.#stride = stride;
     this.#run = null;
-    const code = runCode(this.#model, this.#shapes.vtables());
+    const code = runCode(this.#model, this.#shapes.vtables(), stride);
     if (code === null || code.columns.length === 0) return;
-    const { bytes } = threadMemory();
-    const rows: RowRun = { ...code, bytes, writer: writerOf(this.#model, code) };
-    this.#run = { call: new WasmFunction(code.module), rows };
+    const { columns, module } = code;
+    const rows: RowRun = { bytes: runMemory().bytes, columns, writer: writerOf(this.#model, code) };
+    this.#run = { call: new WasmFunction(module), rows };
     this.#unread = 0;
     this.#pause = FIRST_PAUSE;
   }

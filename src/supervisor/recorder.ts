@@ -21,7 +21,7 @@ import { createDatagramListener, type DatagramListener } from '../net/datagram-l
 import { createStreamListener, type StreamListener } from '../net/stream-listener.ts';
 import { parseUdpEndpoints, type UdpFeed } from '../net/udp-endpoint.ts';
 import { topics } from '../schema/registry.ts';
-import { runInput } from '../schema/run-reader.ts';
+import { runInput } from '../schema/run-memory.ts';
 import type { Flusher } from '../sink/flusher.ts';
 import { createWorkerFlusher } from '../sink/flusher-client.ts';
 import type { DrainResult, FlusherEvent } from '../sink/flusher-types.ts';

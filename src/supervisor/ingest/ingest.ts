@@ -230,7 +230,7 @@ export class Ingest implements FrameSink {
       topic.waiting.length === 0 &&
       (topic.batch.rowCount === 0 || this.#append(topic, topic.batch, endsGroup))
     ) {
-      emptyBatch(topic, this.#options.batchRows);
+      emptyBatch(topic);
       return true;
     }
     // Only a full batch has to make room for the next row; others go on filling.
@@ -238,7 +238,7 @@ export class Ingest implements FrameSink {
       topic.waiting.push(topic.batch);
       this.#waitingBytes += allocatedBytes(topic.batch);
       this.#waitingRows += topic.batch.rowCount;
-      topic.batch = createBatch(topic.model, this.#options.batchRows);
+      topic.batch = createBatch(topic.model, topic.batchRows);
     }
     return false;
   }

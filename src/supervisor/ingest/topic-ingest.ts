@@ -2,6 +2,7 @@
 
 import {
   type Batch,
+  batchLayout,
   createBatch,
   ingestTsAt,
   isFull,
@@ -10,6 +11,7 @@ import {
   streamIndexAt,
 } from '../../columns/batch.ts';
 import { blockSizeBytes, encodeBlock, type StreamName } from '../../columns/block-codec.ts';
+import { limits } from '../../limits.ts';
 import type { Extract } from '../../schema/extractor.ts';
 import type { TopicModel } from '../../schema/model.ts';
 import { RunReader } from '../../schema/run-reader.ts';
@@ -52,6 +54,8 @@ export interface TopicIngest {
   runs: RunReader | null;
   /** Goes last when there is no room for all. */
   readonly isVital: boolean;
+  /** Rows of a batch of full size. */
+  readonly batchRows: number;
   batch: Batch;
   /** Full batches that the WAL could not take yet, oldest first. */
   waiting: Batch[];
@@ -81,6 +85,9 @@ export function createTopic(
   createExtract: (model: TopicModel) => Extract,
   batchRows: number,
 ): TopicIngest {
+  // As many as a batch can have before its bytes seal it: memory for more would never be used.
+  const mostRows = Math.ceil(limits.batchBytes / batchLayout(model).rowSizeBytes);
+  const fullRows = Math.min(batchRows, mostRows);
   const topic: TopicIngest = {
     model,
     index,
@@ -92,7 +99,8 @@ export function createTopic(
     },
     runs: null,
     isVital: RESERVED_FOR.includes(model.topic),
-    batch: createBatch(model, Math.min(batchRows, FIRST_BATCH_ROWS)),
+    batchRows: fullRows,
+    batch: createBatch(model, Math.min(fullRows, FIRST_BATCH_ROWS)),
     waiting: [],
     received: 0,
     malformed: 0,
@@ -131,8 +139,8 @@ export function blockOf(
 }
 
 /** Empties the open batch after its rows have gone into the WAL. */
-export function emptyBatch(topic: TopicIngest, batchRows: number): void {
-  const { batch, model } = topic;
+export function emptyBatch(topic: TopicIngest): void {
+  const { batch, model, batchRows } = topic;
   if (batch.capacityRows < batchRows && isFull(batch)) topic.batch = createBatch(model, batchRows);
   else resetBatch(batch);
 }
