@@ -145,6 +145,27 @@ test('a body is the same each time, and one that is given up holds no file open'
   expect(Bun.hash(bodyBytes({ body: make() }))).toBe(Bun.hash(first));
 });
 
+test('the memory of a body goes to the next one, unless somebody may still hold a piece of it', async () => {
+  const [group] = await groupsOf({ rows: 1e6, bytes: 1 << 30 });
+  const encoder = createRowBinaryEncoder(group!.model);
+  const buffers = createBodyBuffers();
+  const make = () => groupBody({ fileSystem: counting, dir, buffers }, group!, group!.slices, encoder);
+  const first = bodyBytes({ body: make() });
+  const { spare } = buffers;
+  expect(spare).not.toBeNull();
+  const [one, other] = [make(), make()];
+  const piece = one.next().value as Uint8Array;
+  expect(piece.buffer).toBe(spare!.bytes.buffer);
+  expect((other.next().value as Uint8Array).buffer).not.toBe(piece.buffer);
+  // Two bodies at once; one of them leaves its memory.
+  one.return();
+  expect(piece.length).toBe(0);
+  expect(buffers.spare).toBeNull();
+  while (other.next().done !== true);
+  expect(buffers.spare).not.toBeNull();
+  expect(Bun.hash(bodyBytes({ body: make() }))).toBe(Bun.hash(first));
+});
+
 test('a block that changed since the group was made ends the body with an error', async () => {
   const [group] = await groupsOf({ rows: 1e6, bytes: 1 << 30 });
   const { segment, offset, payloadSizeBytes } = group!.slices.at(-1)!;
