@@ -24,6 +24,8 @@ export interface GroupCollectorOptions {
 export class GroupCollector {
   readonly #options: GroupCollectorOptions;
   #group: InsertGroup | null = null;
+  /** Reading has failed, maybe behind rows that are in no group. */
+  #hasFailed = false;
   #isClosed = false;
 
   constructor(options: GroupCollectorOptions) {
@@ -35,9 +37,9 @@ export class GroupCollector {
     return this.#options.reader.position;
   }
 
-  /** Rows have been read that are in no group before the last one given out. */
+  /** Rows have been read, or may have been, that are in no group before the last one given out. */
   get hasRows(): boolean {
-    return this.#group !== null;
+    return this.#group !== null || this.#hasFailed;
   }
 
   /** Ends `next` with null at its next step. */
@@ -55,7 +57,7 @@ export class GroupCollector {
     while (!signal.aborted && !this.#isClosed) {
       const durableLsn = watch.durableLsn();
       const rowsBefore: number = this.#group?.rowCount ?? 0;
-      const filled = reader.fill(this.#group);
+      const filled = this.#fill();
       if (filled !== null) {
         if (this.#group === null) startedAtMs = performance.now();
         this.#group = filled.group;
@@ -72,5 +74,14 @@ export class GroupCollector {
       await watch.moved(durableLsn, reader.position < durableLsn ? STUCK_POLL_MS : limitMs);
     }
     return null;
+  }
+
+  #fill(): ReturnType<GroupReader['fill']> {
+    try {
+      return this.#options.reader.fill(this.#group);
+    } catch (error) {
+      this.#hasFailed = true;
+      throw error;
+    }
   }
 }
