@@ -11,8 +11,12 @@ export interface FileHandle {
   read(target: Uint8Array, offset: number): number;
   /** Writes all of `source` at `offset` into the page cache; throws when less could be written. */
   write(source: Uint8Array, offset: number): void;
-  /** As `write`, off the event loop; `source` must not change until it resolves. */
-  writeAsync(source: Uint8Array, offset: number): Promise<void>;
+  /**
+   * As `write`, off the event loop; `source` must not change, and the file stays open, until it ends.
+   * `isDirect`: past the page cache where system and memory allow it (aligned-buffers.ts), for what is synced
+   * next.
+   */
+  writeAsync(source: Uint8Array, offset: number, isDirect?: boolean): Promise<void>;
   /**
    * fdatasync, off the event loop unless it takes less time than the way to another thread (sync-pace.ts). A
    * failure says that the file can no longer be trusted: never call it again.
@@ -35,6 +39,8 @@ export type OpenMode = 'read' | 'write' | 'create';
 
 /** The file operations that the program uses. Paths are plain strings; directories are synced by name. */
 export interface FileSystem {
+  /** A write of so many bytes takes longer than the way to another thread. */
+  readonly backgroundBytes: number;
   open(path: string, mode: OpenMode): FileHandle;
   exists(path: string): boolean;
   /** Names in a directory, sorted; throws ENOENT when there is no such directory. */

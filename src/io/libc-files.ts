@@ -1,7 +1,9 @@
-// Space and page cache of a file, through libc.
+// Space and page cache of a file, mostly through libc.
 
+import fs from 'node:fs';
 import { constants } from 'node:os';
 import { lazyLibc } from '../libc.ts';
+import { errorCode } from './file-system.ts';
 
 /** The pages will not be read again soon. */
 const POSIX_FADV_DONTNEED = 4;
@@ -34,4 +36,19 @@ export function reserveSpace(descriptor: number, sizeBytes: number, path: string
 /** Says that these bytes of a file need not stay in the page cache. A hint: errors do not count. */
 export function adviseUnneeded(descriptor: number, offset: number, sizeBytes: number): void {
   libc()?.posix_fadvise(descriptor, offset, sizeBytes, POSIX_FADV_DONTNEED);
+}
+
+/**
+ * Opens an open file once more, for writes past the page cache (O_DIRECT), whatever its name is by now; null
+ * where the system or this file system has no such thing.
+ */
+export function openPastCache(descriptor: number): number | null {
+  const { O_DIRECT, O_RDWR } = fs.constants;
+  if (O_DIRECT === undefined) return null;
+  try {
+    return fs.openSync(`/proc/self/fd/${descriptor}`, O_RDWR | O_DIRECT);
+  } catch (error) {
+    if (errorCode(error) === undefined) throw error;
+    return null;
+  }
 }

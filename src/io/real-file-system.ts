@@ -1,11 +1,14 @@
 import fs from 'node:fs';
+import { directPart } from './aligned-buffers.ts';
 import { errorCode, type FileHandle, type FileSystem, type OpenMode } from './file-system.ts';
-import { adviseUnneeded, reserveSpace } from './libc-files.ts';
+import { adviseUnneeded, openPastCache, reserveSpace } from './libc-files.ts';
 import { SyncPace } from './sync-pace.ts';
 
 const FLAGS = { read: 'r', write: 'r+', create: 'wx+' } as const satisfies Record<OpenMode, string>;
 
 const ZEROS_SIZE_BYTES = 1024 * 1024;
+/** Written into the page cache in some 30 µs; another thread is there after as long. */
+const BACKGROUND_BYTES = 128 * 1024;
 
 /** One for all files: they lie on one disk, and the log is nearly all of what is synced. */
 const pace = new SyncPace();
@@ -14,6 +17,8 @@ class RealFile implements FileHandle {
   readonly path: string;
   readonly #descriptor: number;
   #unsyncedBytes = 0;
+  /** For writes past the page cache: undefined before the first one, null where the system has none. */
+  #direct: number | null | undefined;
 
   constructor(path: string, mode: OpenMode) {
     this.path = path;
@@ -41,24 +46,38 @@ class RealFile implements FileHandle {
     }
   }
 
-  async writeAsync(source: Uint8Array, offset: number): Promise<void> {
+  async writeAsync(source: Uint8Array, offset: number, isDirect = false): Promise<void> {
     this.#unsyncedBytes += source.length;
+    const part = isDirect ? directPart(source, offset) : null;
+    if (part === null) return await this.#writeAll(this.#descriptor, source, offset);
+    const { start, end } = part;
+    const writes = await Promise.allSettled([
+      this.#writeAll(this.#descriptor, source.subarray(0, start), offset),
+      this.#writeDirect(source.subarray(start, end), offset + start),
+      this.#writeAll(this.#descriptor, source.subarray(end), offset + end),
+    ]);
+    for (const write of writes) if (write.status === 'rejected') throw write.reason;
+  }
+
+  async #writeDirect(source: Uint8Array, offset: number): Promise<void> {
+    if (this.#direct === undefined) this.#direct = openPastCache(this.#descriptor);
+    try {
+      if (this.#direct !== null) return await this.#writeAll(this.#direct, source, offset);
+    } catch (error) {
+      // Some file systems say only now that they cannot.
+      if (errorCode(error) !== 'EINVAL') throw error;
+    }
+    await this.#writeAll(this.#descriptor, source, offset);
+  }
+
+  async #writeAll(descriptor: number, source: Uint8Array, offset: number): Promise<void> {
     let done = 0;
     while (done < source.length) {
-      const count = await this.#writeSome(source, done, offset + done);
+      const count = await writeSome(descriptor, source, done, offset + done);
       if (count === 0)
         throw Object.assign(new Error(`write to ${this.path} made no progress`), { code: 'EIO' });
       done += count;
     }
-  }
-
-  #writeSome(source: Uint8Array, start: number, offset: number): Promise<number> {
-    return new Promise((resolve, reject) => {
-      fs.write(this.#descriptor, source, start, source.length - start, offset, (error, count) => {
-        if (error) reject(error);
-        else resolve(count);
-      });
-    });
   }
 
   sync(): Promise<void> {
@@ -114,7 +133,17 @@ class RealFile implements FileHandle {
 
   close(): void {
     fs.closeSync(this.#descriptor);
+    if (typeof this.#direct === 'number') fs.closeSync(this.#direct);
   }
+}
+
+function writeSome(descriptor: number, source: Uint8Array, start: number, offset: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    fs.write(descriptor, source, start, source.length - start, offset, (error, count) => {
+      if (error) reject(error);
+      else resolve(count);
+    });
+  });
 }
 
 async function syncDirectory(directory: string): Promise<void> {
@@ -150,6 +179,7 @@ function uncache(path: string, offset: number, sizeBytes: number): void {
 
 /** The operating system's files. */
 export const realFileSystem: FileSystem = {
+  backgroundBytes: BACKGROUND_BYTES,
   open: (path, mode) => new RealFile(path, mode),
   exists: (path) => fs.existsSync(path),
   list: (directory) => fs.readdirSync(directory).sort(),

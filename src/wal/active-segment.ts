@@ -2,15 +2,11 @@
 
 import os from 'node:os';
 import { errorCode, type FileHandle, type FileSystem } from '../io/file-system.ts';
+import { BackgroundWrites } from './background-writes.ts';
 import { WalFullError, WalWriteError } from './errors.ts';
 import { encodeSegmentHeader, RECORD_HEADER_SIZE_BYTES, segmentName } from './format.ts';
 import type { SegmentAllocator } from './segment-allocator.ts';
 import { type CountedTopic, encodeSegmentMeta, type LsnGap, type StreamPosition } from './segment-meta.ts';
-
-/** Written behind a small record. */
-const ZEROS = new Uint8Array(1024 * 1024);
-/** A larger one is worth a change of metadata of its own; zeros behind each would double what is written. */
-const SMALL_RECORD_BYTES = 128 * 1024;
 
 /** What the next segment's header says about the log before it. */
 export interface Chain {
@@ -23,6 +19,8 @@ export interface ActiveSegment {
   name: string;
   baseLsn: bigint;
   file: FileHandle;
+  /** Records on their way into the file. */
+  writes: BackgroundWrites;
   sizeBytes: number;
   usedSizeBytes: number;
   /** Blocks of the file up to here have been written to; those behind are allocated only. */
@@ -83,6 +81,7 @@ export function beginSegment(
     name,
     baseLsn,
     file,
+    writes: new BackgroundWrites(file),
     sizeBytes: file.sizeBytes(),
     usedSizeBytes: header.length,
     writtenSizeBytes: header.length,
@@ -93,23 +92,6 @@ export function beginSegment(
     sealed: false,
     synced: false,
   };
-}
-
-/**
- * Writes a record at `usedSizeBytes`, and zeros behind it where a small one is the first to reach blocks that
- * were allocated and never written: each such block makes the next sync change the file system's metadata
- * too (4 KiB and fdatasync here: 0.20 ms at the median, against 0.13 ms into blocks written before).
- */
-export function writeRecord(segment: ActiveSegment, record: Uint8Array): void {
-  const { file, usedSizeBytes, writtenSizeBytes, sizeBytes } = segment;
-  file.write(record, usedSizeBytes);
-  const endOffset = usedSizeBytes + record.length;
-  if (endOffset <= writtenSizeBytes) return;
-  segment.writtenSizeBytes = endOffset;
-  if (record.length >= SMALL_RECORD_BYTES) return;
-  const zeros = ZEROS.subarray(0, Math.min(ZEROS.length, sizeBytes - endOffset));
-  file.write(zeros, endOffset);
-  segment.writtenSizeBytes += zeros.length;
 }
 
 function headerOf(start: SegmentStart, chain: Chain): Uint8Array {

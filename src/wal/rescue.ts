@@ -1,10 +1,11 @@
-// Rows whose sync has failed are read back from the page cache, where they mostly still are, and written
-// again into a new segment under new LSNs. Each record verifies by its checksums: what comes back is what was
-// appended, or nothing.
+// Rows whose sync has failed are read back from the page cache, where they mostly still are, or from memory
+// where the write itself has failed, and written again into a new segment under new LSNs. Each record verifies
+// by its checksums: what comes back is what was appended, or nothing.
 
 import type { ActiveSegment } from './active-segment.ts';
+import type { FailedWrite } from './background-writes.ts';
 import { WalFormatError } from './errors.ts';
-import { ReadBuffer, readPayload, readRecordHeader, recordSizeBytes } from './segment-file.ts';
+import { type Readable, ReadBuffer, readPayload, readRecordHeader, recordSizeBytes } from './segment-file.ts';
 import type { BlockAppend } from './settings.ts';
 
 /**
@@ -14,7 +15,9 @@ import type { BlockAppend } from './settings.ts';
 export function readBack(segments: readonly ActiveSegment[], walId: bigint, lsn: bigint): BlockAppend[] {
   const blocks: BlockAppend[] = [];
   const buffer = new ReadBuffer();
-  for (const { file, name, headerSizeBytes, usedSizeBytes } of segments) {
+  for (const segment of segments) {
+    const { name, headerSizeBytes, usedSizeBytes } = segment;
+    const file = asAppended(segment);
     let offset = headerSizeBytes;
     while (offset < usedSizeBytes) {
       const header = readRecordHeader(file, offset, usedSizeBytes, walId, buffer);
@@ -28,4 +31,22 @@ export function readBack(segments: readonly ActiveSegment[], walId: bigint, lsn:
     }
   }
   return blocks;
+}
+
+/** Reads of a segment's file as they would be had no write failed. */
+function asAppended({ file, writes: { failed } }: ActiveSegment): Readable {
+  if (failed.length === 0) return file;
+  return {
+    read(target, offset) {
+      const count = file.read(target, offset);
+      for (const write of failed) overlay(target, offset, write);
+      return count;
+    },
+  };
+}
+
+function overlay(target: Uint8Array, offset: number, { bytes, offset: at }: FailedWrite): void {
+  const start = Math.max(offset, at);
+  const end = Math.min(offset + target.length, at + bytes.length);
+  if (start < end) target.set(bytes.subarray(start - at, end - at), start - offset);
 }

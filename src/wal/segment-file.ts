@@ -26,6 +26,9 @@ import { decodeSegmentMeta, type SegmentMeta } from './segment-meta.ts';
 const SEARCH_CHUNK_BYTES = 1024 * 1024;
 const LEAST_BUFFER_BYTES = 4096;
 
+/** What records are read from. */
+export type Readable = Pick<FileHandle, 'read'>;
+
 /** A buffer that grows and is reused: a view that it returned is valid until its next read. */
 export class ReadBuffer {
   #bytes: Uint8Array;
@@ -35,7 +38,7 @@ export class ReadBuffer {
   }
 
   /** Reads up to `sizeBytes` at `offset`, fewer at the end of the file. The view starts 8-byte aligned. */
-  read(file: FileHandle, offset: number, sizeBytes: number): Uint8Array {
+  read(file: Readable, offset: number, sizeBytes: number): Uint8Array {
     if (this.#bytes.length < sizeBytes) {
       this.#bytes = new Uint8Array(Math.max(Math.ceil(sizeBytes * 1.25), LEAST_BUFFER_BYTES));
     }
@@ -160,7 +163,7 @@ export type RecordFault =
 
 /** Reads the header at `offset` and checks that the record is of this WAL and lies in the file. */
 export function readRecordHeader(
-  file: FileHandle,
+  file: Readable,
   offset: number,
   fileSizeBytes: number,
   walId: bigint,
@@ -181,7 +184,7 @@ export function recordSizeBytes(header: RecordHeader): number {
 
 /** Reads and checks a record's payload into `buffer`; null when its checksum does not hold. */
 export function readPayload(
-  file: FileHandle,
+  file: Readable,
   offset: number,
   header: RecordHeader,
   buffer: ReadBuffer,

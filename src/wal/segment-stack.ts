@@ -127,6 +127,16 @@ export class SegmentStack {
     return isCut ? null : new WalClosedError(`the end of ${segment.name} cannot be cut off`);
   }
 
+  /** Whether an append before the call is not yet in its file, or has failed to get there. */
+  get isWriting(): boolean {
+    return this.#segments.some(({ writes }) => writes.isRunning || writes.failed.length > 0);
+  }
+
+  /** Resolves when everything appended before the call is in the files; rejects where a write failed. */
+  async written(): Promise<void> {
+    await Promise.all(this.#segments.map(({ writes }) => writes.ended()));
+  }
+
   /**
    * Syncs everything that was appended before the call, off the event loop. Rejects with SegmentSyncFailure;
    * call `rollBack` then.
@@ -137,6 +147,7 @@ export class SegmentStack {
     try {
       for (const segment of [...this.#segments]) {
         failing = segment.name;
+        await segment.writes.ended();
         if (!segment.synced) await segment.file.sync();
       }
       if (this.#directoryDirty) {

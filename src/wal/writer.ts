@@ -3,17 +3,19 @@
 // Invariants
 // - LSNs rise by the row count of each block; a block never spans segments.
 // - `durableLsn` moves only after the sync that covers it has ended, and only to the end of a group.
-// - `append` does not wait for the disk: it writes into the page cache, into blocks allocated already.
+// - `append` does not wait for the disk: it writes into the page cache, into blocks allocated already, or has
+//   another thread write (record-writer.ts). Rows count as durable only when they are written, whatever else.
 // - A failed sync is never repeated: what it should cover is void; a new segment starts (WalSyncError).
 //
 // Life cycle: `openWal` (open.ts) → `append`, `sync`, `trim` → `close`. A segment begins as a file of zeros
 // (segment-allocator.ts): header, then name; the next sync makes both and the rows durable. Full, it is cut.
 
-import { type ActiveSegment, type SegmentStart, writeRecord } from './active-segment.ts';
+import type { ActiveSegment, SegmentStart } from './active-segment.ts';
 import { WalClosedError, WalSyncError, WalWriteError } from './errors.ts';
 import { checksum, encodeRecordHeader, RECORD_HEADER_SIZE_BYTES, type RecordFields } from './format.ts';
 import type { WritableHorizon } from './horizon.ts';
 import type { WalLock } from './lock.ts';
+import { RecordWriter } from './record-writer.ts';
 import type { RecoveredState, RecoveryReport } from './recovery-report.ts';
 import { readBack } from './rescue.ts';
 import { trimSegments } from './retention.ts';
@@ -35,7 +37,9 @@ export class Wal {
   readonly #segments: SegmentStack;
   readonly #syncs = new SharedRun(() => this.#syncFiles());
   readonly #counts: TopicCounts;
-  #staging: Uint8Array;
+  readonly #records: RecordWriter;
+  /** Size of the largest record so far, or what is taken for it. */
+  #largestSizeBytes: number;
   #lastRecord: { segment: ActiveSegment; offset: number; fields: RecordFields } | null = null;
   #nextLsn: bigint;
   #syncedLsn: bigint;
@@ -47,6 +51,8 @@ export class Wal {
   /** Rows of a failed sync that have not been written again yet: nothing is appended before them. */
   #rescued: BlockAppend[] = [];
   #durable: Border;
+  /** The last one. */
+  #failure: WalSyncError | null = null;
   #timer: ReturnType<typeof setInterval> | null = null;
   #closed: WalClosedError | null = null;
 
@@ -58,7 +64,8 @@ export class Wal {
     allocator: SegmentAllocator,
   ) {
     this.#settings = settings;
-    this.#staging = new Uint8Array(Math.min(settings.segmentSizeBytes, 1024 * 1024));
+    this.#records = new RecordWriter(settings);
+    this.#largestSizeBytes = Math.min(settings.segmentSizeBytes, 1024 * 1024);
     this.#lock = lock;
     this.#horizon = horizon;
     this.#allocator = allocator;
@@ -90,7 +97,7 @@ export class Wal {
   get writable(): boolean {
     if (this.#closed !== null) return false;
     if (this.#allocator.isReady || this.#allocator.lastError === null) return true;
-    return this.#segments.roomSizeBytes >= this.#staging.length;
+    return this.#segments.roomSizeBytes >= this.#largestSizeBytes;
   }
 
   /** Why the last attempt to make a segment failed, or null. A warning while `writable` holds. */
@@ -125,7 +132,8 @@ export class Wal {
     const topic = this.#settings.topics[block.topicIndex]!;
     const sizeBytes = RECORD_HEADER_SIZE_BYTES + block.payloadSizeBytes;
     const segment = this.#segments.withRoom(sizeBytes, () => this.#start());
-    const record = this.#stage(sizeBytes);
+    this.#largestSizeBytes = Math.max(this.#largestSizeBytes, sizeBytes);
+    const record = this.#records.stage(segment, sizeBytes);
     const payload = record.subarray(RECORD_HEADER_SIZE_BYTES);
     block.encode(payload);
     const lsn = this.#nextLsn;
@@ -140,7 +148,7 @@ export class Wal {
       syncedLsn: this.#syncedLsn,
     };
     const headerChecksum = encodeRecordHeader(record, fields);
-    this.#write(segment, () => writeRecord(segment, record));
+    this.#write(segment, () => this.#records.write(segment, record));
     this.#lastRecord = { segment, offset: segment.usedSizeBytes, fields };
     segment.usedSizeBytes += sizeBytes;
     this.#nextLsn += BigInt(block.rowCount);
@@ -164,11 +172,11 @@ export class Wal {
 
   #writeLastHeader(endsGroup: boolean): void {
     const { segment, offset, fields } = this.#lastRecord!;
-    const header = this.#stage(RECORD_HEADER_SIZE_BYTES);
+    const header = new Uint8Array(RECORD_HEADER_SIZE_BYTES);
     const prevChecksum = encodeRecordHeader(header, { ...fields, endsGroup });
     // Nothing follows the record and nothing of it is durable: torn here, it is mended or a torn tail.
     this.#endDue = true;
-    this.#write(segment, () => segment.file.write(header, offset));
+    this.#write(segment, () => this.#records.rewriteHeader(segment, header, offset));
     this.#endDue = false;
     this.#segments.prevChecksum = prevChecksum;
   }
@@ -181,7 +189,7 @@ export class Wal {
     // A sync that failed since the caller ended its group has taken rows of it out of the file.
     this.#writeRescued();
     if (this.#settings.syncPolicy === 'group') await this.#syncs.request();
-    else this.#publish(this.#groupEnd);
+    else await this.#publishWritten();
     return { durableLsn: this.#durable.lsn };
   }
 
@@ -211,6 +219,7 @@ export class Wal {
       await this.#syncs.request();
     } finally {
       this.#closed ??= new WalClosedError('the WAL is closed');
+      await this.#records.hold(() => this.#segments.open());
       this.#segments.close();
       this.#lock.release();
     }
@@ -233,12 +242,6 @@ export class Wal {
     };
   }
 
-  #stage(sizeBytes: number): Uint8Array {
-    if (this.#staging.length < sizeBytes)
-      this.#staging = new Uint8Array(Math.ceil((sizeBytes * 1.25) / 8) * 8);
-    return this.#staging.subarray(0, sizeBytes);
-  }
-
   #write(segment: ActiveSegment, write: () => void): void {
     try {
       write();
@@ -254,9 +257,22 @@ export class Wal {
     try {
       await this.#segments.sync();
     } catch (error) {
-      throw this.#syncFailed(error as SegmentSyncFailure);
+      // The files are cut and closed next: no thread may write into them any more.
+      await this.#records.hold(() => this.#segments.open());
+      this.#failure = this.#syncFailed(error as SegmentSyncFailure);
+      this.#records.release();
+      throw this.#failure;
     }
     if (target.lsn > this.#syncedLsn && !this.#segments.isTainted) this.#syncedLsn = target.lsn;
+    this.#publish(target);
+  }
+
+  async #publishWritten(): Promise<void> {
+    const target = this.#groupEnd;
+    const before = this.#failure;
+    // A write that failed is dealt with like a sync that failed, by a sync.
+    if (this.#segments.isWriting) await this.#segments.written().catch(() => this.#syncs.request());
+    if (this.#failure !== before) throw this.#failure;
     this.#publish(target);
   }
 

@@ -4,10 +4,13 @@ import { afterAll, describe, expect, test } from 'bun:test';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { AlignedBuffers, directPart } from '../../src/io/aligned-buffers.ts';
 import { errorCode, type FileSystem, replaceFile } from '../../src/io/file-system.ts';
 import { realFileSystem } from '../../src/io/real-file-system.ts';
 import { MemoryFileSystem } from '../support/memory-file-system.ts';
+import { seededRandom } from '../support/random.ts';
 
+const random = seededRandom('file systems');
 const root = mkdtempSync(join(tmpdir(), 'recorder-io-'));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
@@ -65,6 +68,32 @@ for (const [name, fileSystem] of systems) {
       fileSystem.unlink(path);
     });
 
+    test('writes past the page cache and into it leave what was written last', async () => {
+      const path = `${dir}/direct`;
+      const sizeBytes = 400_000;
+      const file = fileSystem.open(path, 'create');
+      file.allocate(sizeBytes);
+      const expected = new Uint8Array(sizeBytes);
+      const buffers = new AlignedBuffers();
+      for (let round = 0; round < 60; round++) {
+        const length = random.int(0, random.pick([100, 5000, 100_000]));
+        const offset = random.int(0, (sizeBytes - length) / 8) * 8;
+        const bytes = buffers.take(length, offset);
+        bytes.set(random.bytes(length));
+        expected.set(bytes, offset);
+        if (random.int(0, 2) === 0) file.write(bytes, offset);
+        else await file.writeAsync(bytes, offset, true);
+        if (random.int(0, 9) === 0) await file.sync();
+        buffers.give(bytes);
+        const target = new Uint8Array(sizeBytes);
+        file.read(target, 0);
+        expect(Buffer.compare(target, expected)).toBe(0);
+      }
+      expect(buffers.takenBytes).toBe(0);
+      file.close();
+      fileSystem.unlink(path);
+    });
+
     test('create, rename, link and unlink as POSIX has them', async () => {
       expect(codeOf(() => fileSystem.open(`${dir}/none`, 'read'))).toBe('ENOENT');
       expect(codeOf(() => fileSystem.open(`${dir}/a`, 'create'))).toBe('EEXIST');
@@ -93,3 +122,25 @@ for (const [name, fileSystem] of systems) {
     });
   });
 }
+
+test('a buffer lies in its page as the bytes will lie in the file, and is used again', () => {
+  const buffers = new AlignedBuffers();
+  const seen = new Set<ArrayBufferLike>();
+  for (let round = 0; round < 200; round++) {
+    const offset = random.int(0, 1 << 20) * 8;
+    const length = random.int(0, 20_000);
+    const bytes = buffers.take(length, offset);
+    expect(bytes.length).toBe(length);
+    expect(bytes.byteOffset % 8).toBe(0);
+    const firstPage = Math.ceil(offset / 4096) * 4096;
+    const endPage = Math.floor((offset + length) / 4096) * 4096;
+    const part = endPage > firstPage ? { start: firstPage - offset, end: endPage - offset } : null;
+    expect(directPart(bytes, offset)).toEqual(part);
+    expect(directPart(bytes, offset + 8)).toBeNull();
+    seen.add(bytes.buffer);
+    buffers.give(bytes);
+    const again = buffers.take(length, offset);
+    expect(seen.has(again.buffer)).toBe(true);
+    buffers.give(again);
+  }
+});

@@ -7,7 +7,7 @@
 
 import { describe, expect, test } from 'bun:test';
 import { seededRandom } from '../support/random.ts';
-import { History } from './history.ts';
+import { FIRST_BACKGROUND_SEED, History } from './history.ts';
 
 const HISTORIES = Number(process.env['MODEL_HISTORIES'] ?? 10_000);
 const ALONE = process.env['MODEL_SEED'];
@@ -44,6 +44,7 @@ const FOUND: readonly (readonly [seed: number, what: string])[] = [
   [1004, 'datagrams that were missing at a crash were in no gap after it'],
   [3331763, 'the position of a restored feed was that of its first gap'],
   [10318140, 'a late datagram whose filled_late row a crash took was taken again'],
+  [3907867900, 'a flusher that a read error had ended gave rows for delivered that it had only read'],
   [50000517, 'a log that a failed sync had closed was opened again by a failed write of the timer'],
 ];
 
@@ -64,7 +65,7 @@ function declareAll(): void {
     async () => {
       const seeds = seededRandom('durability model', FIXED_SERIES);
       for (let count = 1; count <= HISTORIES; count++) {
-        await runSeed(seeds.int(1, 0x7fffffff));
+        await runSeed(seeds.int(1, 0x7fffffff) + (count % 2) * FIRST_BACKGROUND_SEED);
         if (count % 10_000 === 0) say(`${count} histories`);
       }
     },

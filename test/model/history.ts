@@ -29,6 +29,8 @@ const MAX_STEPS = 30;
 /** Virtual time within which everything is well again. */
 const HEALING_MS = 30_000;
 
+export const FIRST_BACKGROUND_SEED = 0x8000_0000;
+
 type DiskState = 'well' | 'full' | 'sync fails' | 'read fails' | 'failing';
 
 export interface HistoryOptions {
@@ -53,6 +55,8 @@ export class History {
   /** What delivers is a process of its own. */
   readonly #isLoader: boolean;
   readonly #retainsOften: boolean;
+  /** Records of this size are written by another thread. */
+  readonly #backgroundBytes: number;
   #disk = new MemoryFileSystem();
   #diskState: DiskState = 'well';
   /** Failed operations explain why something stopped since its start. */
@@ -67,9 +71,12 @@ export class History {
   #lives = 0;
   #loaderLives = 0;
 
+  /** From FIRST_BACKGROUND_SEED on another thread writes records. */
   constructor(seed: number, options: HistoryOptions = {}) {
     const random = seededRandom('history', seed);
     this.#random = random;
+    const isBackground = seed >= FIRST_BACKGROUND_SEED;
+    this.#backgroundBytes = isBackground ? random.pick([1, 350, 500]) : Number.POSITIVE_INFINITY;
     this.#seams = options.seams ?? noSeams;
     this.#trace = options.trace ?? (() => {});
     const policy = random.int(0, 99);
@@ -88,6 +95,7 @@ export class History {
     this.#server.onStored = (row) => this.#guarded(() => this.#oracle.stored(row));
     this.#adopt(this.#disk);
     const tokens = this.#server.hasTokens ? 'with' : 'without';
+    this.#trace(`records from ${this.#backgroundBytes} bytes on are written by another thread`);
     this.#trace(`${show(this.#settings)}, ${this.#isLoader ? 'a loader' : 'direct'}, ${tokens} tokens`);
   }
 
@@ -253,6 +261,7 @@ export class History {
 
   #forgetRecorder(): void {
     this.#time.kill(this.#owner);
+    this.#disk.interruptWrites(this.#random);
     this.#lives++;
     this.#recorder = null;
     for (const producer of this.#producers) producer.disconnect(false);
@@ -346,6 +355,7 @@ export class History {
 
   #adopt(disk: MemoryFileSystem): void {
     this.#disk = disk;
+    disk.backgroundBytes = this.#backgroundBytes;
     disk.fault = (operation, path) => {
       const code = this.#faultOf(operation, path);
       if (code !== null) {
@@ -457,6 +467,7 @@ export class History {
   }
 
   #check(): void {
+    if (this.#disk.writesIntoClosed > 0) throw new Error('a thread wrote into a closed file');
     if (this.#failure !== null) throw this.#failure;
   }
 }

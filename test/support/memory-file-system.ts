@@ -16,6 +16,8 @@ interface Inode {
   syncOrder: number;
   /** Pages that a failed sync has given up: no later one writes them, unless they are written to again. */
   forgotten: Set<number>;
+  /** What another thread is writing: a crash leaves all, nothing or pages of it. */
+  underway: Set<{ offset: number; bytes: Uint8Array }>;
 }
 
 export type Operation =
@@ -41,6 +43,7 @@ function inodeOf(bytes: Uint8Array): Inode {
     synced: bytes.slice(),
     syncOrder: 0,
     forgotten: new Set(),
+    underway: new Set(),
   };
 }
 
@@ -102,8 +105,17 @@ class MemoryFile implements FileHandle {
   }
 
   async writeAsync(source: Uint8Array, offset: number): Promise<void> {
-    await this.#fileSystem.delay();
-    this.write(source, offset);
+    this.#check();
+    const write = { offset, bytes: source };
+    this.#inode.underway.add(write);
+    try {
+      await this.#fileSystem.delay();
+      // The system would write into whatever has the descriptor by then.
+      if (!this.#open) this.#fileSystem.writesIntoClosed++;
+      this.write(source, offset);
+    } finally {
+      this.#inode.underway.delete(write);
+    }
   }
 
   async sync(): Promise<void> {
@@ -173,8 +185,12 @@ class MemoryFile implements FileHandle {
 }
 
 export class MemoryFileSystem implements FileSystem {
+  /** None is written by another thread, unless a test says so. */
+  backgroundBytes = Number.POSITIVE_INFINITY;
   /** Handles that are open: a test sees leaks here. */
   openFiles = 0;
+  /** Writes by another thread whose file was closed meanwhile: there must be none. */
+  writesIntoClosed = 0;
   /** Called before each read and each operation that changes something; may return an error code. */
   fault: (operation: Operation, path: string) => string | null = () => null;
   /** How many bytes of a failing write are written all the same. */
@@ -279,21 +295,30 @@ export class MemoryFileSystem implements FileSystem {
     this.#names.set(path, inodeOf(bytes));
   }
 
+  /** The process that writes is killed: what is underway is written, or not, or pages of it. */
+  interruptWrites(random: SeededRandom): void {
+    for (const inode of new Set(this.#names.values())) {
+      inode.data = interrupted(inode, random);
+      inode.underway.clear();
+    }
+  }
+
   /**
    * The same files, as a process sees them after its predecessor was killed: nothing is lost, and what was
-   * not synced is not synced yet.
+   * not synced is not synced yet. Writes that are underway are underway there, for `interruptWrites`.
    */
   afterKill(): MemoryFileSystem {
     const copy = new MemoryFileSystem();
     const copies = new Map<Inode, Inode>();
     for (const inode of [...this.#names.values(), ...this.#syncedNames.values()]) {
-      const { data, sizeBytes, synced, syncOrder, forgotten } = inode;
+      const { data, sizeBytes, synced, syncOrder, forgotten, underway } = inode;
       copies.set(inode, {
         data: data.slice(),
         sizeBytes,
         synced: synced.slice(),
         syncOrder,
         forgotten: new Set(forgotten),
+        underway: new Set(underway),
       });
     }
     for (const [path, inode] of this.#names) copy.#names.set(path, copies.get(inode)!);
@@ -329,7 +354,23 @@ export class MemoryFileSystem implements FileSystem {
   }
 }
 
-function lossy({ data, sizeBytes, synced }: Inode, random: SeededRandom): Uint8Array {
+/** A file's bytes with what a crash leaves of the writes that are underway. */
+function interrupted({ data, underway }: Inode, random: SeededRandom): Uint8Array {
+  if (underway.size === 0) return data;
+  const result = data.slice();
+  for (const { offset, bytes } of underway) {
+    const leaves = random.pick(['all', 'nothing', 'pages'] as const);
+    for (let start = 0; start < bytes.length && leaves !== 'nothing'; start += PAGE_SIZE_BYTES) {
+      if (leaves === 'pages' && random.int(0, 1) === 0) continue;
+      result.set(bytes.subarray(start, start + PAGE_SIZE_BYTES), offset + start);
+    }
+  }
+  return result;
+}
+
+function lossy(inode: Inode, random: SeededRandom): Uint8Array {
+  const { sizeBytes, synced } = inode;
+  const data = interrupted(inode, random);
   const size = random.int(0, 1) === 0 ? synced.length : sizeBytes;
   const result = new Uint8Array(size);
   for (let start = 0; start < size; start += PAGE_SIZE_BYTES) {

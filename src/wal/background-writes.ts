@@ -1,0 +1,61 @@
+// Writes into a segment's file that another thread makes while the writer goes on.
+//
+// Invariants
+// - The file stays open, and the bytes as they are, until a write has ended.
+// - A write that failed is kept: its rows are in no file. A sync of the segment fails then, and they are
+//   rescued from here (rescue.ts).
+
+import type { FileHandle } from '../io/file-system.ts';
+
+/** Bytes that should be in a file at `offset`. */
+export interface FailedWrite {
+  offset: number;
+  bytes: Uint8Array;
+  cause: unknown;
+}
+
+export class BackgroundWrites {
+  readonly #file: FileHandle;
+  readonly #running = new Set<Promise<void>>();
+  /** In the order in which they were begun, as far as that matters: a header after its record. */
+  readonly failed: FailedWrite[] = [];
+
+  constructor(file: FileHandle) {
+    this.#file = file;
+  }
+
+  /** Whether a write has begun and not ended. */
+  get isRunning(): boolean {
+    return this.#running.size > 0;
+  }
+
+  /** Begins to write `bytes` at `offset`; `ended` is called when nobody reads the bytes any more. */
+  begin(bytes: Uint8Array, offset: number, isDirect: boolean, ended: () => void): void {
+    this.#run(this.#file.writeAsync(bytes, offset, isDirect), bytes, offset, ended);
+  }
+
+  /** Writes bytes over others that may be on their way: after them. */
+  beginOver(bytes: Uint8Array, offset: number): void {
+    const write = this.ended().then(() => this.#file.writeAsync(bytes, offset));
+    this.#run(write, bytes, offset, () => {});
+  }
+
+  /** Resolves when the writes that have begun have ended; rejects with the cause of one that failed. */
+  async ended(): Promise<void> {
+    await Promise.all(this.#running);
+    const failed = this.failed[0];
+    if (failed !== undefined) throw failed.cause;
+  }
+
+  #run(write: Promise<void>, bytes: Uint8Array, offset: number, ended: () => void): void {
+    const run = write
+      .catch((cause) => {
+        this.failed.push({ offset, bytes: bytes.slice(), cause });
+      })
+      .then(() => {
+        this.#running.delete(run);
+        ended();
+      });
+    this.#running.add(run);
+  }
+}
