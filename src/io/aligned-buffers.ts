@@ -8,38 +8,51 @@ import { ptr } from 'bun:ffi';
 
 /** Enough for every disk: its logical block is 512 or 4096 bytes. */
 const PAGE_SIZE_BYTES = 4096;
-/** Buffers that are kept for the next write; more are in use only while the disk is behind. */
-const MOST_FREE = 4;
 
 /** Reuses buffers: fresh memory costs a page fault for each page. */
 export class AlignedBuffers {
-  #free: Uint8Array[] = [];
+  readonly #mostBytes: number;
+  /** The last one is likely to be in the processor's cache. */
+  readonly #free: Uint8Array[] = [];
+  #freeBytes = 0;
   #takenBytes = 0;
+  /** All are made as large as the largest, so that each can take the place of another. */
+  #largestSizeBytes = 0;
 
-  /** Bytes of buffers that have not been given back. */
-  get takenBytes(): number {
-    return this.#takenBytes;
+  /** `mostBytes`: more than this is not kept. */
+  constructor(mostBytes: number) {
+    this.#mostBytes = mostBytes;
+  }
+
+  /** Whether a buffer of `sizeBytes` more is within what is kept. */
+  hasRoom(sizeBytes: number): boolean {
+    return this.#takenBytes + this.#wholeSizeBytes(sizeBytes) <= this.#mostBytes;
   }
 
   /** A buffer of `sizeBytes` for a write at `offset` of a file; it holds old bytes. */
   take(sizeBytes: number, offset: number): Uint8Array {
-    const free = this.#free.findIndex(({ length }) => length >= sizeBytes + PAGE_SIZE_BYTES);
-    const whole =
-      free >= 0
-        ? this.#free.splice(free, 1)[0]!
-        : new Uint8Array(Math.ceil(sizeBytes * 1.25) + PAGE_SIZE_BYTES);
-    const start = inPage(offset - ptr(whole));
+    this.#largestSizeBytes = this.#wholeSizeBytes(sizeBytes);
+    const found = this.#free.findLastIndex(({ length }) => length >= sizeBytes + PAGE_SIZE_BYTES);
+    const whole = found >= 0 ? this.#free.splice(found, 1)[0]! : new Uint8Array(this.#largestSizeBytes);
+    if (found >= 0) this.#freeBytes -= whole.length;
     this.#takenBytes += whole.length;
+    const start = inPage(offset - ptr(whole));
     return whole.subarray(start, start + sizeBytes);
   }
 
   /** Takes back a buffer that `take` has given. */
   give({ buffer }: Uint8Array): void {
     this.#takenBytes -= buffer.byteLength;
+    this.#freeBytes += buffer.byteLength;
     this.#free.push(new Uint8Array(buffer));
-    // The smallest goes: records of one kind have one size, which should stay.
-    if (this.#free.length <= MOST_FREE) return;
-    this.#free.sort((a, b) => b.length - a.length).pop();
+    while (this.#freeBytes > 0 && this.#freeBytes + this.#takenBytes > this.#mostBytes) {
+      this.#freeBytes -= this.#free.shift()!.length;
+    }
+  }
+
+  #wholeSizeBytes(sizeBytes: number): number {
+    const needed = sizeBytes + PAGE_SIZE_BYTES;
+    return needed <= this.#largestSizeBytes ? this.#largestSizeBytes : Math.ceil(needed * 1.25);
   }
 }
 

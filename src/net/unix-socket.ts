@@ -54,8 +54,10 @@ export interface UnixListener {
 let bindCount = 0;
 /** A chunk of this size says that the producer is ahead. */
 const LARGE_CHUNK_BYTES = 64 * 1024;
+/** So much in a read of our own is worth another one. */
+const MORE_BYTES = 16 * 1024;
 /** Reads that follow one of Bun's own: others on the event loop wait for some 1.5 ms at most. */
-const READS_IN_A_ROW = 4;
+const READS_IN_A_ROW = 16;
 /** More than lies in a Unix socket's buffer by default. */
 const READ_BYTES = 256 * 1024;
 
@@ -157,7 +159,7 @@ function readOn<T>(socket: Socket<T>, handlers: UnixHandlers<T>, readBuffer: Uin
     const count = receiveNow(fd, readBuffer);
     if (count <= 0) return;
     const goesOn = handlers.chunk(socket, readBuffer.subarray(0, count));
-    if (!goesOn || count < LARGE_CHUNK_BYTES) return;
+    if (!goesOn || count < MORE_BYTES) return;
   }
 }
 

@@ -21,7 +21,7 @@ const MOST_BACKGROUND_BYTES = 16 * 1024 * 1024;
 export class RecordWriter {
   readonly #backgroundBytes: number;
   readonly #isDirect: boolean;
-  readonly #buffers = new AlignedBuffers();
+  readonly #buffers = new AlignedBuffers(MOST_BACKGROUND_BYTES);
   #staging = new Uint8Array(0);
   #isBackground = false;
   #isHeld = false;
@@ -36,7 +36,7 @@ export class RecordWriter {
   stage(segment: ActiveSegment, sizeBytes: number): Uint8Array {
     this.#isBackground =
       (sizeBytes >= this.#backgroundBytes || segment.writes.isRunning) &&
-      this.#buffers.takenBytes < MOST_BACKGROUND_BYTES &&
+      this.#buffers.hasRoom(sizeBytes) &&
       !this.#isHeld;
     if (this.#isBackground) return this.#buffers.take(sizeBytes, segment.usedSizeBytes);
     if (this.#staging.length < sizeBytes)
