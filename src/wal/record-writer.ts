@@ -7,9 +7,9 @@
 // waits in the kernel for those that are on their way past its cache: then small ones go behind them.
 
 import { AlignedBuffers } from '../io/aligned-buffers.ts';
-import type { FileSystem } from '../io/file-system.ts';
 import type { ActiveSegment } from './active-segment.ts';
-import type { SyncPolicy } from './settings.ts';
+import { checksum, encodeRecordHeader, RECORD_HEADER_SIZE_BYTES, type RecordFields } from './format.ts';
+import type { BlockAppend, WalSettings } from './settings.ts';
 
 /** Written behind a small record. */
 const ZEROS = new Uint8Array(1024 * 1024);
@@ -18,22 +18,56 @@ const SMALL_RECORD_BYTES = 128 * 1024;
 /** So much may be on its way to the disk; what comes then is written at once, which holds the writer back. */
 const MOST_BACKGROUND_BYTES = 16 * 1024 * 1024;
 
+/** Where the segments are that may be written to. */
+interface OpenSegments {
+  open(): readonly ActiveSegment[];
+}
+
+/** What a record says of its place in the log. */
+type RecordLink = Pick<
+  RecordFields,
+  'lsn' | 'schemaFingerprint' | 'endsGroup' | 'walId' | 'prevChecksum' | 'syncedLsn'
+>;
+
+export interface StagedRecord {
+  record: Uint8Array;
+  fields: RecordFields;
+  headerChecksum: bigint;
+}
+
 export class RecordWriter {
   readonly #backgroundBytes: number;
   readonly #isDirect: boolean;
   readonly #buffers = new AlignedBuffers(MOST_BACKGROUND_BYTES);
   #staging = new Uint8Array(0);
+  #largestSizeBytes: number;
   #isBackground = false;
   #isHeld = false;
 
-  constructor(settings: { fileSystem: FileSystem; syncPolicy: SyncPolicy }) {
+  constructor(settings: Pick<WalSettings, 'fileSystem' | 'syncPolicy' | 'segmentSizeBytes'>) {
+    this.#largestSizeBytes = Math.min(settings.segmentSizeBytes, 1024 * 1024);
     this.#backgroundBytes = settings.fileSystem.backgroundBytes;
     // Under the other policies rows count as durable as soon as the page cache has them.
     this.#isDirect = settings.syncPolicy === 'group';
   }
 
-  /** Memory for the next record of a segment, 8-byte aligned; it holds old bytes. Give it to `write`. */
-  stage(segment: ActiveSegment, sizeBytes: number): Uint8Array {
+  /** Size of the largest record so far, or what is taken for it. */
+  get largestSizeBytes(): number {
+    return this.#largestSizeBytes;
+  }
+
+  /** Puts the next record of a segment together, which `write` is to write before there is another one. */
+  stage(segment: ActiveSegment, block: BlockAppend, link: RecordLink): StagedRecord {
+    const record = this.#memoryFor(segment, RECORD_HEADER_SIZE_BYTES + block.payloadSizeBytes);
+    const payload = record.subarray(RECORD_HEADER_SIZE_BYTES);
+    block.encode(payload);
+    const fields: RecordFields = { ...block, ...link, payloadChecksum: checksum(payload) };
+    return { record, fields, headerChecksum: encodeRecordHeader(record, fields) };
+  }
+
+  /** 8-byte aligned; it holds old bytes. */
+  #memoryFor(segment: ActiveSegment, sizeBytes: number): Uint8Array {
+    this.#largestSizeBytes = Math.max(this.#largestSizeBytes, sizeBytes);
     this.#isBackground =
       (sizeBytes >= this.#backgroundBytes || segment.writes.isRunning) &&
       this.#buffers.hasRoom(sizeBytes) &&
@@ -73,18 +107,19 @@ export class RecordWriter {
     else segment.file.write(header, offset);
   }
 
-  /** Waits until no thread writes into one of the segments; until `release` none begins to. */
-  async hold(segments: () => readonly ActiveSegment[]): Promise<void> {
+  /** Calls `step` when no thread writes into one of the segments; none begins to before it has ended. */
+  async alone<T>(segments: OpenSegments, step: () => T): Promise<T> {
     this.#isHeld = true;
-    for (let running = busy(segments()); running.length > 0; running = busy(segments())) {
+    for (let running = busy(segments); running.length > 0; running = busy(segments)) {
       // Those that failed are known to their segments.
       await Promise.allSettled(running.map(({ writes }) => writes.ended()));
     }
-  }
-
-  release(): void {
-    this.#isHeld = false;
+    try {
+      return step();
+    } finally {
+      this.#isHeld = false;
+    }
   }
 }
 
-const busy = (segments: readonly ActiveSegment[]) => segments.filter(({ writes }) => writes.isRunning);
+const busy = (segments: OpenSegments) => segments.open().filter(({ writes }) => writes.isRunning);

@@ -1,6 +1,6 @@
 // Rows whose sync has failed are read back from the page cache, where they mostly still are, or from memory
-// where the write itself has failed, and written again into a new segment under new LSNs. Each record verifies
-// by its checksums: what comes back is what was appended, or nothing.
+// where the write itself has failed, and written again into a new segment under new LSNs. Each record
+// verifies by its checksums: what comes back is what was appended, or nothing.
 
 import type { ActiveSegment } from './active-segment.ts';
 import type { FailedWrite } from './background-writes.ts';

@@ -12,7 +12,7 @@
 
 import type { ActiveSegment, SegmentStart } from './active-segment.ts';
 import { WalClosedError, WalSyncError, WalWriteError } from './errors.ts';
-import { checksum, encodeRecordHeader, RECORD_HEADER_SIZE_BYTES, type RecordFields } from './format.ts';
+import { encodeRecordHeader, RECORD_HEADER_SIZE_BYTES, type RecordFields } from './format.ts';
 import type { WritableHorizon } from './horizon.ts';
 import type { WalLock } from './lock.ts';
 import { RecordWriter } from './record-writer.ts';
@@ -38,8 +38,6 @@ export class Wal {
   readonly #syncs = new SharedRun(() => this.#syncFiles());
   readonly #counts: TopicCounts;
   readonly #records: RecordWriter;
-  /** Size of the largest record so far, or what is taken for it. */
-  #largestSizeBytes: number;
   #lastRecord: { segment: ActiveSegment; offset: number; fields: RecordFields } | null = null;
   #nextLsn: bigint;
   #syncedLsn: bigint;
@@ -51,8 +49,7 @@ export class Wal {
   /** Rows of a failed sync that have not been written again yet: nothing is appended before them. */
   #rescued: BlockAppend[] = [];
   #durable: Border;
-  /** The last one. */
-  #failure: WalSyncError | null = null;
+  #lastFailure: WalSyncError | null = null;
   #timer: ReturnType<typeof setInterval> | null = null;
   #closed: WalClosedError | null = null;
 
@@ -65,7 +62,6 @@ export class Wal {
   ) {
     this.#settings = settings;
     this.#records = new RecordWriter(settings);
-    this.#largestSizeBytes = Math.min(settings.segmentSizeBytes, 1024 * 1024);
     this.#lock = lock;
     this.#horizon = horizon;
     this.#allocator = allocator;
@@ -97,7 +93,7 @@ export class Wal {
   get writable(): boolean {
     if (this.#closed !== null) return false;
     if (this.#allocator.isReady || this.#allocator.lastError === null) return true;
-    return this.#segments.roomSizeBytes >= this.#largestSizeBytes;
+    return this.#segments.roomSizeBytes >= this.#records.largestSizeBytes;
   }
 
   /** Why the last attempt to make a segment failed, or null. A warning while `writable` holds. */
@@ -129,25 +125,17 @@ export class Wal {
   }
 
   #put(block: BlockAppend): bigint {
-    const topic = this.#settings.topics[block.topicIndex]!;
     const sizeBytes = RECORD_HEADER_SIZE_BYTES + block.payloadSizeBytes;
     const segment = this.#segments.withRoom(sizeBytes, () => this.#start());
-    this.#largestSizeBytes = Math.max(this.#largestSizeBytes, sizeBytes);
-    const record = this.#records.stage(segment, sizeBytes);
-    const payload = record.subarray(RECORD_HEADER_SIZE_BYTES);
-    block.encode(payload);
     const lsn = this.#nextLsn;
-    const fields: RecordFields = {
-      ...block,
+    const { record, fields, headerChecksum } = this.#records.stage(segment, block, {
       lsn,
-      schemaFingerprint: topic.fingerprint,
+      schemaFingerprint: this.#settings.topics[block.topicIndex]!.fingerprint,
       endsGroup: block.endsGroup ?? true,
       walId: this.walId,
       prevChecksum: this.#segments.prevChecksum,
-      payloadChecksum: checksum(payload),
       syncedLsn: this.#syncedLsn,
-    };
-    const headerChecksum = encodeRecordHeader(record, fields);
+    });
     this.#write(segment, () => this.#records.write(segment, record));
     this.#lastRecord = { segment, offset: segment.usedSizeBytes, fields };
     segment.usedSizeBytes += sizeBytes;
@@ -188,8 +176,7 @@ export class Wal {
   async sync(): Promise<{ durableLsn: bigint }> {
     // A sync that failed since the caller ended its group has taken rows of it out of the file.
     this.#writeRescued();
-    if (this.#settings.syncPolicy === 'group') await this.#syncs.request();
-    else await this.#publishWritten();
+    await (this.#settings.syncPolicy === 'group' ? this.#syncs.request() : this.#publishWritten());
     return { durableLsn: this.#durable.lsn };
   }
 
@@ -219,8 +206,7 @@ export class Wal {
       await this.#syncs.request();
     } finally {
       this.#closed ??= new WalClosedError('the WAL is closed');
-      await this.#records.hold(() => this.#segments.open());
-      this.#segments.close();
+      await this.#records.alone(this.#segments, () => this.#segments.close());
       this.#lock.release();
     }
   }
@@ -258,10 +244,7 @@ export class Wal {
       await this.#segments.sync();
     } catch (error) {
       // The files are cut and closed next: no thread may write into them any more.
-      await this.#records.hold(() => this.#segments.open());
-      this.#failure = this.#syncFailed(error as SegmentSyncFailure);
-      this.#records.release();
-      throw this.#failure;
+      throw await this.#records.alone(this.#segments, () => this.#syncFailed(error as SegmentSyncFailure));
     }
     if (target.lsn > this.#syncedLsn && !this.#segments.isTainted) this.#syncedLsn = target.lsn;
     this.#publish(target);
@@ -269,10 +252,10 @@ export class Wal {
 
   async #publishWritten(): Promise<void> {
     const target = this.#groupEnd;
-    const before = this.#failure;
+    const before = this.#lastFailure;
     // A write that failed is dealt with like a sync that failed, by a sync.
     if (this.#segments.isWriting) await this.#segments.written().catch(() => this.#syncs.request());
-    if (this.#failure !== before) throw this.#failure;
+    if (this.#lastFailure !== before) throw this.#lastFailure;
     this.#publish(target);
   }
 
@@ -287,6 +270,7 @@ export class Wal {
   #syncFailed({ failing, cause }: SegmentSyncFailure): WalSyncError {
     const border = this.#durable;
     const error = new WalSyncError(failing, border.lsn, this.#nextLsn - 1n, cause);
+    this.#lastFailure = error;
     this.#lastRecord = null;
     try {
       this.#rescued = [...readBack(this.#segments.open(), this.walId, border.lsn), ...this.#rescued];

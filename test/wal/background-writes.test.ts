@@ -237,7 +237,7 @@ test('a disk that does not keep up gets no more than it can hold in memory', asy
   await wal.close();
 }, 60_000);
 
-test('on a real disk, past its page cache, large and small records are read as they were appended', async () => {
+test('on a real disk, past its page cache, records are read as they were appended', async () => {
   const dir = join(root, 'wal');
   const fileSystem: FileSystem = { ...realFileSystem, backgroundBytes: 20_000 };
   for (const syncPolicy of ['group', 'none'] as const) {
