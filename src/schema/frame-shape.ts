@@ -92,20 +92,24 @@ export class ShapeLearner implements LearnedShapes {
     const table = start + view.getInt32(start, true);
     const at = table - view.getInt32(table, true);
     const sizeBytes = view.getUint16(at, true);
-    if (++this.#samples > this.#learning.windowSamples) this.#endWindow();
+    if (++this.#samples > this.#learning.windowSamples) this.#rest();
     if (sizeBytes > MAX_VTABLE_BYTES) return;
     const key = vtableHash(view, at, sizeBytes, stride);
     const count = (this.#counts.get(key) ?? 0) + 1;
     this.#counts.set(key, count);
     if (count < this.#learning.learnAfter) return;
     this.#counts.delete(key);
-    this.#pause = FIRST_PAUSE;
+    if (this.readers.length === MAX_SHAPES) this.#rest();
+    else this.#pause = FIRST_PAUSE;
     const vtable = new Uint8Array(view.buffer, view.byteOffset + at, sizeBytes).slice();
     this.#learn({ vtable, stride });
   }
 
-  /** The rows may have too many vtables for any to be frequent: they are looked at less and less often. */
-  #endWindow(): void {
+  /**
+   * The rows may have too many vtables for any to be frequent, or more frequent ones than there are readers,
+   * which would give way to each other for ever: they are looked at less and less often.
+   */
+  #rest(): void {
     this.#samples = 0;
     this.#counts.clear();
     this.#unseen = this.#pause;

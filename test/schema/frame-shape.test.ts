@@ -93,3 +93,21 @@ test('a shape that was learned for one size of batch is not used for another', (
     expect(found).toEqual(record(generic, createBatch(model, capacity), frames, drop));
   }
 });
+
+test('frequent vtables, more than are learned, do not give way to each other for ever', () => {
+  const random = seededRandom('too many shapes');
+  const model = topics.find(({ topic }) => topic === 'market_data')!;
+  const builder = createFrameBuilder(model, { forceDefaults: true });
+  const columns = model.columns.filter(({ kind }) => kind === 'fixed').slice(0, 12);
+  const frames = columns.map(({ name }) => builder.build({ [name]: 1n }).slice());
+  const extract = createExtractor(model, { sampleEvery: 1, windowSamples: 100, learnAfter: 10 });
+  const batch = createBatch(model, CAPACITY);
+  for (let i = 0; i < 100_000; i++) {
+    const frame = random.pick(frames);
+    const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+    expect(extract(view, frame, 0, frame.length, batch)).toBe(Malformed.ok);
+    discardRow(batch);
+  }
+  expect(extract.shapes!.version).toBeGreaterThanOrEqual(6);
+  expect(extract.shapes!.version).toBeLessThan(12);
+});
