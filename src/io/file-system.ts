@@ -25,6 +25,8 @@ export interface FileHandle {
   /** fdatasync on the calling thread, for start and stop. */
   syncNow(): void;
   truncate(sizeBytes: number): void;
+  /** As `truncate`, off the event loop; the file stays open until it ends. */
+  truncateAsync(sizeBytes: number): Promise<void>;
   /**
    * Makes the file `sizeBytes` long, reads zeros, and takes the space for it now: a later write within it
    * does not find the disk full. Throws ENOSPC.

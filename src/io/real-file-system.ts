@@ -116,6 +116,15 @@ class RealFile implements FileHandle {
     fs.ftruncateSync(this.#descriptor, sizeBytes);
   }
 
+  truncateAsync(sizeBytes: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      fs.ftruncate(this.#descriptor, sizeBytes, (error) => {
+        if (error) reject(error);
+        else resolve();
+      });
+    });
+  }
+
   allocate(sizeBytes: number): void {
     if (!reserveSpace(this.#descriptor, sizeBytes, this.path)) this.#writeZeros(sizeBytes);
   }

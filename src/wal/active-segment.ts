@@ -114,8 +114,7 @@ function headerOf(start: SegmentStart, chain: Chain): Uint8Array {
  * Cuts a segment to its used length, so that a reader finds its end and the rest of its blocks are given
  * back. False where the disk does not do it: behind the last record is what was there before.
  */
-export function sealSegment(segment: ActiveSegment): boolean {
-  segment.sealed = true;
+export function cutSegment(segment: ActiveSegment): boolean {
   return succeeds(() => segment.file.truncate(segment.usedSizeBytes));
 }
 

@@ -1,11 +1,11 @@
-// Writes into a segment's file that another thread makes while the writer goes on.
+// What another thread does to a segment's file while the writer goes on: writes into it, and cuts it.
 //
 // Invariants
 // - The file stays open, and the bytes as they are, until a write has ended.
 // - A write that failed is kept: its rows are in no file. A sync of the segment fails then, and they are
 //   rescued from here (rescue.ts).
 
-import type { FileHandle } from '../io/file-system.ts';
+import { errorCode, type FileHandle } from '../io/file-system.ts';
 
 /** Bytes that should be in a file at `offset`. */
 export interface FailedWrite {
@@ -24,7 +24,7 @@ export class BackgroundWrites {
     this.#file = file;
   }
 
-  /** Whether a write has begun and not ended. */
+  /** Whether one has begun and not ended. */
   get isRunning(): boolean {
     return this.#running.size > 0;
   }
@@ -40,6 +40,14 @@ export class BackgroundWrites {
     this.#run(write, bytes, offset, () => {});
   }
 
+  /**
+   * Begins to cut the file. Where the disk does not do it, the file has zeros behind its last record, as
+   * before.
+   */
+  beginCut(sizeBytes: number): void {
+    this.#add(this.#file.truncateAsync(sizeBytes).catch(expectDiskError));
+  }
+
   /** Resolves when the writes that have begun have ended; rejects with the cause of one that failed. */
   async ended(): Promise<void> {
     await Promise.all(this.#running);
@@ -48,14 +56,20 @@ export class BackgroundWrites {
   }
 
   #run(write: Promise<void>, bytes: Uint8Array, offset: number, ended: () => void): void {
-    const run = write
-      .catch((cause) => {
-        this.failed.push({ offset, bytes: bytes.slice(), cause });
-      })
-      .then(() => {
-        this.#running.delete(run);
-        ended();
-      });
+    const kept = write.catch((cause) => {
+      this.failed.push({ offset, bytes: bytes.slice(), cause });
+    });
+    this.#add(kept.then(ended));
+  }
+
+  #add(step: Promise<void>): void {
+    const run = step.then(() => {
+      this.#running.delete(run);
+    });
     this.#running.add(run);
   }
+}
+
+function expectDiskError(error: unknown): void {
+  if (errorCode(error) === undefined) throw error;
 }

@@ -8,8 +8,8 @@ import {
   type ActiveSegment,
   beginSegment,
   type Chain,
+  cutSegment,
   type SegmentStart,
-  sealSegment,
   wipeTail,
 } from './active-segment.ts';
 import { WalClosedError } from './errors.ts';
@@ -99,7 +99,7 @@ export class SegmentStack {
     if (current !== null && current.endLsn === current.baseLsn) this.#dropEmpty(current);
     const segment = beginSegment(this.#settings, start(), this.#chain, this.#allocator, sizeBytes);
     this.#directoryDirty = true;
-    this.seal();
+    this.#finish();
     this.#segments.push(segment);
     this.#current = segment;
     this.#chain = { prevChecksum: segment.headerChecksum, previousBaseLsn: segment.baseLsn, gapBefore: null };
@@ -109,12 +109,24 @@ export class SegmentStack {
 
   /** Ends the current segment; its rows stay to be synced. False where it could not be cut. */
   seal(): boolean {
+    const segment = this.#end();
+    return segment === null || cutSegment(segment);
+  }
+
+  /** As `seal`, off the event loop: to give blocks back can take the disk milliseconds. */
+  #finish(): void {
+    const segment = this.#end();
+    segment?.writes.beginCut(segment.usedSizeBytes);
+  }
+
+  #end(): ActiveSegment | null {
     const segment = this.#current;
-    if (segment === null) return true;
+    if (segment === null) return null;
     this.#current = null;
+    segment.sealed = true;
     // Nothing is synced under this policy: the file is not kept open for it.
     segment.synced = this.#settings.syncPolicy === 'none';
-    return sealSegment(segment);
+    return segment;
   }
 
   /**
@@ -163,7 +175,8 @@ export class SegmentStack {
 
   /** Closes the segments that are synced and hold no row at or past `durableLsn`. */
   forgetBelow(durableLsn: bigint): void {
-    const done = (segment: ActiveSegment) => segment.synced && segment.endLsn <= durableLsn;
+    const done = ({ synced, endLsn, writes }: ActiveSegment) =>
+      synced && endLsn <= durableLsn && !writes.isRunning;
     for (const segment of this.#segments.filter(done)) {
       segment.file.close();
       this.#cached.add(`${this.#settings.dir}/${segment.name}`, segment.usedSizeBytes);

@@ -46,7 +46,7 @@ for (const [name, fileSystem] of systems) {
       expect(file.read(target, 100)).toBe(0);
       file.truncate(6);
       expect(file.sizeBytes()).toBe(6);
-      file.truncate(8);
+      await file.truncateAsync(8);
       expect(fileSystem.readFile(`${dir}/a`)).toEqual(Uint8Array.of(9, 0, 0, 0, 0, 1, 0, 0));
       file.close();
     });

@@ -53,6 +53,7 @@ function withSync(
     sync: () => sync(file),
     syncNow: () => file.syncNow(),
     truncate: (sizeBytes) => file.truncate(sizeBytes),
+    truncateAsync: (sizeBytes) => file.truncateAsync(sizeBytes),
     allocate: (sizeBytes) => file.allocate(sizeBytes),
     sizeBytes: () => file.sizeBytes(),
     close: () => file.close(),

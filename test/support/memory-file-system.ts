@@ -157,6 +157,13 @@ class MemoryFile implements FileHandle {
     this.#inode.sizeBytes = sizeBytes;
   }
 
+  async truncateAsync(sizeBytes: number): Promise<void> {
+    this.#check();
+    await this.#fileSystem.delay();
+    if (!this.#open) this.#fileSystem.writesIntoClosed++;
+    this.truncate(sizeBytes);
+  }
+
   allocate(sizeBytes: number): void {
     this.#check();
     this.#fileSystem.attempt('allocate', this.#name());
