@@ -7,7 +7,7 @@
 import { ptr } from 'bun:ffi';
 
 /** Enough for every disk: its logical block is 512 or 4096 bytes. */
-const PAGE_SIZE_BYTES = 4096;
+export const PAGE_SIZE_BYTES = 4096;
 
 /** Reuses buffers: fresh memory costs a page fault for each page. */
 export class AlignedBuffers {

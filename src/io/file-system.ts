@@ -43,6 +43,8 @@ export type OpenMode = 'read' | 'write' | 'create';
 export interface FileSystem {
   /** A write of so many bytes takes longer than the way to another thread. */
   readonly backgroundBytes: number;
+  /** Past the page cache it writes whole pages of so many bytes. */
+  readonly pageSizeBytes: number;
   open(path: string, mode: OpenMode): FileHandle;
   exists(path: string): boolean;
   /** Names in a directory, sorted; throws ENOENT when there is no such directory. */

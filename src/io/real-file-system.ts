@@ -1,5 +1,5 @@
 import fs from 'node:fs';
-import { directPart } from './aligned-buffers.ts';
+import { directPart, PAGE_SIZE_BYTES } from './aligned-buffers.ts';
 import { errorCode, type FileHandle, type FileSystem, type OpenMode } from './file-system.ts';
 import { adviseUnneeded, openPastCache, reserveSpace } from './libc-files.ts';
 import { SyncPace } from './sync-pace.ts';
@@ -189,6 +189,7 @@ function uncache(path: string, offset: number, sizeBytes: number): void {
 /** The operating system's files. */
 export const realFileSystem: FileSystem = {
   backgroundBytes: BACKGROUND_BYTES,
+  pageSizeBytes: PAGE_SIZE_BYTES,
   open: (path, mode) => new RealFile(path, mode),
   exists: (path) => fs.existsSync(path),
   list: (directory) => fs.readdirSync(directory).sort(),

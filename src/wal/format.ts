@@ -1,4 +1,4 @@
-// Layout of the WAL on disk, version 1: fixed headers, checksums, file names. Pure: bytes in, values out, no
+// Layout of the WAL on disk, version 2: fixed headers, checksums, file names. Pure: bytes in, values out, no
 // IO.
 //
 // A segment file is one segment header and then records one after another, each 8-byte aligned. After the
@@ -10,7 +10,7 @@
 // segment-meta.ts)
 //   offset size field
 //        0    8 magic "RECWAL01"
-//        8    4 version, 1
+//        8    4 version: 2; 1 where no record has padding, as older programs wrote it
 //       12    4 headerSizeBytes: these 64 bytes and the padded metadata; the first record starts there
 //       16    8 walId
 //       24    8 baseLsn: LSN of the first row of this segment
@@ -19,7 +19,7 @@
 //       48    8 zero
 //       56    8 headerChecksum: of bytes 0 to 55
 //
-// Record (one block): 128 bytes, then the payload
+// Record (one block): 128 bytes, then the payload, then padding
 //   offset size field
 //        0    4 magic "RBLK"
 //        4    4 payloadSizeBytes, a multiple of 8
@@ -39,14 +39,18 @@
 // an LSN
 //               below the syncedLsn of a later record was durable once: that is corruption, not a torn tail.
 //      104    4 inTimeOrder: 1 where ingest times never fall from row to row, 0 where that is not known
-//      108   12 zero
+//      108    4 paddingSizeBytes, below 4096, a multiple of 8: zeros that no checksum covers, so that records
+//               that are written past the page cache begin and end with a page
+//      112    8 zero
 //      120    8 headerChecksum: of bytes 0 to 119
 //
 // Each record verifies alone; the chain of prevChecksum shows records that were replaced, swapped or taken
 // out. Groups: blocks that were appended together are durable together. Recovery cuts blocks after the last
 // endsGroup.
 
-export const WAL_VERSION = 1;
+export const WAL_VERSION = 2;
+/** No record has padding. */
+const FIRST_VERSION = 1;
 export const SEGMENT_HEADER_SIZE_BYTES = 64;
 export const RECORD_HEADER_SIZE_BYTES = 128;
 export const SEGMENT_MAGIC = 'RECWAL01';
@@ -54,6 +58,8 @@ export const SEGMENT_MAGIC = 'RECWAL01';
 export const RECORD_MAGIC = 0x4b4c4252;
 /** Longest payload: a block is far smaller, so a longer length can only be damage. */
 export const MAX_PAYLOAD_SIZE_BYTES = 0x4000_0000;
+/** Padding is shorter. */
+export const MAX_PADDING_SIZE_BYTES = 4096;
 export const MAX_SEGMENT_HEADER_SIZE_BYTES = 0x1000_0000;
 const FLAG_ENDS_GROUP = 1;
 
@@ -89,6 +95,7 @@ export interface RecordHeader extends BlockFields {
   schemaFingerprint: bigint;
   endsGroup: boolean;
   walId: bigint;
+  paddingSizeBytes: number;
   prevChecksum: bigint;
   payloadChecksum: bigint;
   syncedLsn: bigint;
@@ -129,7 +136,7 @@ function viewOf(bytes: Uint8Array): DataView {
 
 /** Bytes of a whole segment header; `metadata` is JSON text. */
 export function encodeSegmentHeader(
-  fields: { walId: bigint; baseLsn: bigint; prevChecksum: bigint },
+  fields: { walId: bigint; baseLsn: bigint; prevChecksum: bigint; version?: number },
   metadata: string,
 ): Uint8Array {
   const json = new TextEncoder().encode(metadata);
@@ -138,7 +145,7 @@ export function encodeSegmentHeader(
   bytes.set(json, SEGMENT_HEADER_SIZE_BYTES);
   bytes.set(new TextEncoder().encode(SEGMENT_MAGIC), 0);
   const view = viewOf(bytes);
-  view.setUint32(8, WAL_VERSION, true);
+  view.setUint32(8, fields.version ?? WAL_VERSION, true);
   view.setUint32(12, bytes.length, true);
   view.setBigUint64(16, fields.walId, true);
   view.setBigUint64(24, fields.baseLsn, true);
@@ -167,7 +174,7 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | SegmentH
   const headerChecksum = view.getBigUint64(56, true);
   if (checksum(bytes.subarray(0, 56)) !== headerChecksum) return 'bad_header_checksum';
   const version = view.getUint32(8, true);
-  if (version !== WAL_VERSION) return 'future_version';
+  if (version < FIRST_VERSION || version > WAL_VERSION) return 'future_version';
   const headerSizeBytes = view.getUint32(12, true);
   if (headerSizeBytes < SEGMENT_HEADER_SIZE_BYTES || headerSizeBytes % 8 !== 0) return 'bad_header';
   if (headerSizeBytes > MAX_SEGMENT_HEADER_SIZE_BYTES || view.getBigUint64(48, true) !== 0n)
@@ -207,7 +214,8 @@ export function encodeRecordHeader(target: Uint8Array, fields: RecordFields): bi
   view.setBigUint64(80, fields.prevChecksum, true);
   view.setBigUint64(88, fields.payloadChecksum, true);
   view.setBigUint64(96, fields.syncedLsn, true);
-  view.setBigUint64(104, fields.inTimeOrder === true ? 1n : 0n, true);
+  view.setUint32(104, fields.inTimeOrder === true ? 1 : 0, true);
+  view.setUint32(108, fields.paddingSizeBytes, true);
   view.setBigUint64(112, 0n, true);
   const headerChecksum = checksum(target.subarray(0, 120));
   view.setBigUint64(120, headerChecksum, true);
@@ -231,6 +239,8 @@ export function decodeRecordHeader(bytes: Uint8Array): RecordHeader | RecordHead
   const flags = view.getUint16(30, true);
   if (payloadSizeBytes % 8 !== 0 || payloadSizeBytes > MAX_PAYLOAD_SIZE_BYTES || rowCount === 0)
     return 'bad_header';
+  const paddingSizeBytes = view.getUint32(108, true);
+  if (paddingSizeBytes % 8 !== 0 || paddingSizeBytes >= MAX_PADDING_SIZE_BYTES) return 'bad_header';
   if ((flags & ~FLAG_ENDS_GROUP) !== 0) return 'bad_header';
   return {
     payloadSizeBytes,
@@ -247,6 +257,7 @@ export function decodeRecordHeader(bytes: Uint8Array): RecordHeader | RecordHead
     firstIngestTs: view.getBigInt64(56, true),
     lastIngestTs: view.getBigInt64(64, true),
     inTimeOrder: view.getUint32(104, true) === 1,
+    paddingSizeBytes,
     walId: view.getBigUint64(72, true),
     prevChecksum: view.getBigUint64(80, true),
     payloadChecksum: view.getBigUint64(88, true),

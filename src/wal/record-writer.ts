@@ -4,9 +4,11 @@
 // where it is synced next anyway. The ingest thread spent a third of its time in writes; a write past the
 // cache costs a tenth of that, on another thread, and leaves the cache to those who read (ARCHITECTURE.md).
 // A small one is in the page cache sooner than another thread would have heard of it. But a write into a file
-// waits in the kernel for those that are on their way past its cache: then small ones go behind them.
+// waits in the kernel for those that are on their way past its cache: then small ones go the same way, and
+// all of them end with a page, so that the next one begins with one.
 
 import { AlignedBuffers } from '../io/aligned-buffers.ts';
+import type { FileSystem } from '../io/file-system.ts';
 import type { ActiveSegment } from './active-segment.ts';
 import { checksum, encodeRecordHeader, RECORD_HEADER_SIZE_BYTES, type RecordFields } from './format.ts';
 import type { BlockAppend, WalSettings } from './settings.ts';
@@ -36,7 +38,7 @@ export interface StagedRecord {
 }
 
 export class RecordWriter {
-  readonly #backgroundBytes: number;
+  readonly #fileSystem: FileSystem;
   readonly #isDirect: boolean;
   readonly #buffers = new AlignedBuffers(MOST_BACKGROUND_BYTES);
   #staging = new Uint8Array(0);
@@ -46,7 +48,7 @@ export class RecordWriter {
 
   constructor(settings: Pick<WalSettings, 'fileSystem' | 'syncPolicy' | 'segmentSizeBytes'>) {
     this.#largestSizeBytes = Math.min(settings.segmentSizeBytes, 1024 * 1024);
-    this.#backgroundBytes = settings.fileSystem.backgroundBytes;
+    this.#fileSystem = settings.fileSystem;
     // Under the other policies rows count as durable as soon as the page cache has them.
     this.#isDirect = settings.syncPolicy === 'group';
   }
@@ -58,20 +60,31 @@ export class RecordWriter {
 
   /** Puts the next record of a segment together, which `write` is to write before there is another one. */
   stage(segment: ActiveSegment, block: BlockAppend, link: RecordLink): StagedRecord {
-    const record = this.#memoryFor(segment, RECORD_HEADER_SIZE_BYTES + block.payloadSizeBytes);
-    const payload = record.subarray(RECORD_HEADER_SIZE_BYTES);
+    const endOfPayload = RECORD_HEADER_SIZE_BYTES + block.payloadSizeBytes;
+    this.#largestSizeBytes = Math.max(this.#largestSizeBytes, endOfPayload);
+    this.#isBackground =
+      (endOfPayload >= this.#fileSystem.backgroundBytes || segment.writes.isRunning) &&
+      this.#buffers.hasRoom(endOfPayload) &&
+      !this.#isHeld;
+    const paddingSizeBytes = this.#isBackground && this.#isDirect ? this.#padding(segment, endOfPayload) : 0;
+    const record = this.#memoryFor(segment, endOfPayload + paddingSizeBytes);
+    const payload = record.subarray(RECORD_HEADER_SIZE_BYTES, endOfPayload);
     block.encode(payload);
-    const fields: RecordFields = { ...block, ...link, payloadChecksum: checksum(payload) };
+    record.fill(0, endOfPayload);
+    const fields = { ...block, ...link, paddingSizeBytes, payloadChecksum: checksum(payload) };
     return { record, fields, headerChecksum: encodeRecordHeader(record, fields) };
+  }
+
+  /** What the record lacks to the end of a page: the kernel writes whole pages without a lock on the file. */
+  #padding({ usedSizeBytes, sizeBytes }: ActiveSegment, recordSizeBytes: number): number {
+    const { pageSizeBytes } = this.#fileSystem;
+    const end = usedSizeBytes + recordSizeBytes;
+    const endOfPage = Math.ceil(end / pageSizeBytes) * pageSizeBytes;
+    return endOfPage <= sizeBytes ? endOfPage - end : 0;
   }
 
   /** 8-byte aligned; it holds old bytes. */
   #memoryFor(segment: ActiveSegment, sizeBytes: number): Uint8Array {
-    this.#largestSizeBytes = Math.max(this.#largestSizeBytes, sizeBytes);
-    this.#isBackground =
-      (sizeBytes >= this.#backgroundBytes || segment.writes.isRunning) &&
-      this.#buffers.hasRoom(sizeBytes) &&
-      !this.#isHeld;
     if (this.#isBackground) return this.#buffers.take(sizeBytes, segment.usedSizeBytes);
     if (this.#staging.length < sizeBytes)
       this.#staging = new Uint8Array(Math.ceil((sizeBytes * 1.25) / 8) * 8);
@@ -90,8 +103,7 @@ export class RecordWriter {
     const { file, usedSizeBytes, writtenSizeBytes, sizeBytes, writes } = segment;
     const endOffset = usedSizeBytes + record.length;
     if (this.#isBackground) {
-      const isDirect = this.#isDirect && record.length >= this.#backgroundBytes;
-      writes.begin(record, usedSizeBytes, isDirect, () => this.#buffers.give(record));
+      writes.begin(record, usedSizeBytes, this.#isDirect, () => this.#buffers.give(record));
     } else file.write(record, usedSizeBytes);
     if (endOffset <= writtenSizeBytes) return;
     segment.writtenSizeBytes = endOffset;

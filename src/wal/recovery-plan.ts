@@ -2,7 +2,7 @@
 
 import type { FileHandle, FileSystem } from '../io/file-system.ts';
 import { endLsn, type RecordHeader } from './format.ts';
-import { findRecord } from './segment-file.ts';
+import { findRecord, recordSizeBytes } from './segment-file.ts';
 import { type ScannedDamage, type ScannedTail, scanSegment } from './segment-scan.ts';
 import { limitOf, type SurveyedSegment } from './survey.ts';
 
@@ -69,7 +69,7 @@ function collectSegment(
   for (const item of scanSegment(file, { offset, lsn: segment.baseLsn, walId, prevChecksum })) {
     if (item.kind === 'block') {
       if (limit !== null && item.header.lsn >= limit) return;
-      const endOffset = item.offset + 128 + item.header.payloadSizeBytes;
+      const endOffset = item.offset + recordSizeBytes(item.header);
       findings.blocks.push({ segmentIndex, offset: item.offset, endOffset, header: item.header });
       continue;
     }

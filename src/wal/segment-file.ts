@@ -177,9 +177,9 @@ export function readRecordHeader(
   return header;
 }
 
-/** Bytes of a whole record. */
+/** Bytes of a whole record, its padding included. */
 export function recordSizeBytes(header: RecordHeader): number {
-  return RECORD_HEADER_SIZE_BYTES + header.payloadSizeBytes;
+  return RECORD_HEADER_SIZE_BYTES + header.payloadSizeBytes + header.paddingSizeBytes;
 }
 
 /** Reads and checks a record's payload into `buffer`; null when its checksum does not hold. */

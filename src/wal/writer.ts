@@ -138,7 +138,7 @@ export class Wal {
     });
     this.#write(segment, () => this.#records.write(segment, record));
     this.#lastRecord = { segment, offset: segment.usedSizeBytes, fields };
-    segment.usedSizeBytes += sizeBytes;
+    segment.usedSizeBytes += record.length;
     this.#nextLsn += BigInt(block.rowCount);
     segment.endLsn = this.#nextLsn;
     this.#segments.prevChecksum = headerChecksum;

@@ -22,6 +22,7 @@ export interface Mutant {
 function fileSystemOver(base: FileSystem, changed: Partial<FileSystem>): FileSystem {
   return {
     backgroundBytes: base.backgroundBytes,
+    pageSizeBytes: base.pageSizeBytes,
     open: (path, mode) => base.open(path, mode),
     exists: (path) => base.exists(path),
     list: (directory) => base.list(directory),

@@ -194,6 +194,7 @@ class MemoryFile implements FileHandle {
 export class MemoryFileSystem implements FileSystem {
   /** None is written by another thread, unless a test says so. */
   backgroundBytes = Number.POSITIVE_INFINITY;
+  readonly pageSizeBytes = 64;
   /** Handles that are open: a test sees leaks here. */
   openFiles = 0;
   /** Writes by another thread whose file was closed meanwhile: there must be none. */

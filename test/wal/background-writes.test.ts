@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import type { FileSystem } from '../../src/io/file-system.ts';
 import { realFileSystem } from '../../src/io/real-file-system.ts';
 import { WalSyncError } from '../../src/wal/errors.ts';
-import { segmentsAmong } from '../../src/wal/format.ts';
+import { RECORD_MAGIC, segmentsAmong } from '../../src/wal/format.ts';
 import { verifyWal } from '../../src/wal/verify.ts';
 import { MemoryFileSystem } from '../support/memory-file-system.ts';
 import { seededRandom } from '../support/random.ts';
@@ -211,6 +211,64 @@ test('a sync that fails waits for the writes behind it before it takes their row
     expect(readAll(disk)).toEqual({ blocks: moved, damages: [] });
     await wal.close();
   }
+}, 60_000);
+
+test('records that are written past the page cache end with a page, where the segment has room', async () => {
+  for (const syncPolicy of ['group', 'none'] as const) {
+    const disk = new SlowDisk();
+    const wal = await open(disk, { syncPolicy });
+    disk.block();
+    const blocks: KnownBlock[] = [];
+    while (segmentsAmong(disk.list(DIR)).length < 3) blocks.push(appendRandom(wal, random));
+    await disk.goOn();
+    await wal.sync();
+    const bytes = disk.readFile(`${DIR}/${segmentsAmong(disk.list(DIR))[0]!.name}`);
+    const header = new DataView(bytes.buffer).getUint32(12, true);
+    const first = header + 128 + blocks[0]!.payload.length;
+    const aligned = Math.ceil(first / 64) * 64;
+    const next = syncPolicy === 'group' ? aligned : first;
+    expect(new DataView(bytes.buffer).getUint32(next, true)).toBe(RECORD_MAGIC);
+    expect(bytes.subarray(first, next).every((byte) => byte === 0)).toBe(true);
+    expect(readAll(disk)).toEqual({ blocks, damages: [] });
+    await wal.close();
+    expect(verifyWal(disk, DIR).damaged).toEqual([]);
+    await (await open(disk)).close();
+    expect(readAll(disk)).toEqual({ blocks, damages: [] });
+  }
+}, 60_000);
+
+test('every flipped byte is found, but in padding, where it does no harm', async () => {
+  const disk = new SlowDisk();
+  const wal = await open(disk);
+  disk.block();
+  const blocks = Array.from({ length: 12 }, () => appendRandom(wal, random));
+  await disk.goOn();
+  await wal.sync();
+  await wal.close();
+  const paths = segmentsAmong(disk.list(DIR)).map(({ name }) => `${DIR}/${name}`);
+  let inPadding = 0;
+  for (const path of paths) {
+    const bytes = disk.readFile(path);
+    const view = new DataView(bytes.buffer);
+    const isPadding = new Uint8Array(bytes.length);
+    for (let at = view.getUint32(12, true); at < bytes.length; ) {
+      const endOfPayload = at + 128 + view.getUint32(at + 4, true);
+      const end = endOfPayload + view.getUint32(at + 108, true);
+      isPadding.fill(1, endOfPayload, end);
+      at = end;
+    }
+    for (let offset = 0; offset < bytes.length; offset++) {
+      const damaged = disk.afterKill();
+      const flipped = bytes.slice();
+      flipped[offset]! ^= 1 << random.int(0, 7);
+      damaged.put(path, flipped);
+      const isFound = verifyWal(damaged, DIR).damaged.length > 0;
+      if (isFound === (isPadding[offset] === 1)) throw new Error(`${path} byte ${offset}: found ${isFound}`);
+      inPadding += isPadding[offset]!;
+      if (isPadding[offset] === 1) expect(readAll(damaged)).toEqual({ blocks, damages: [] });
+    }
+  }
+  expect(inPadding).toBeGreaterThan(0);
 }, 60_000);
 
 test('a disk that does not keep up gets no more than it can hold in memory', async () => {

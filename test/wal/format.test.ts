@@ -150,6 +150,21 @@ describe('golden segment', () => {
     expect((decodeRecordHeader(target) as RecordHeader).inTimeOrder).toBe(true);
   });
 
+  test('padding is one more word, and shorter than a page', () => {
+    const record = golden(FIRST).slice(480, 608);
+    const header = decodeRecordHeader(record) as RecordHeader;
+    expect(header.paddingSizeBytes).toBe(0);
+    const target = new Uint8Array(128);
+    encodeRecordHeader(target, { ...header, paddingSizeBytes: 4088 });
+    expect(target.slice(0, 108)).toEqual(record.slice(0, 108));
+    expect(view(target).getUint32(108, true)).toBe(4088);
+    expect((decodeRecordHeader(target) as RecordHeader).paddingSizeBytes).toBe(4088);
+    for (const paddingSizeBytes of [4, 4096]) {
+      encodeRecordHeader(target, { ...header, paddingSizeBytes });
+      expect(decodeRecordHeader(target)).toBe('bad_header');
+    }
+  });
+
   test('reads and verifies', () => {
     const { blocks, damages } = readAll(realFileSystem, { dir: DIR });
     expect(damages).toEqual([]);

@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import { WalFormatError, WalMissingSegmentError } from '../../src/wal/errors.ts';
-import { checksum, segmentsAmong } from '../../src/wal/format.ts';
+import { checksum, segmentsAmong, WAL_VERSION } from '../../src/wal/format.ts';
 import { RECOVERY_DECISIONS } from '../../src/wal/recovery-report.ts';
 import { verifyWal } from '../../src/wal/verify.ts';
 import { MemoryFileSystem } from '../support/memory-file-system.ts';
@@ -97,7 +97,7 @@ test('a segment of another WAL, of a later version, or under another name is nam
 
   const future = fileSystem.afterKill();
   const bytes = future.readFile(paths[2]!);
-  bytes[8] = 2;
+  bytes[8] = WAL_VERSION + 1;
   future.put(paths[2]!, reseal(bytes));
   expect(verifyWal(future, DIR).damaged.map(({ reason }) => reason)).toContain('future_version');
   expect(open(future)).rejects.toThrow('newer version');

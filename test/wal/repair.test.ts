@@ -2,7 +2,7 @@
 
 import { expect, test } from 'bun:test';
 import { readAcceptedLosses } from '../../src/wal/accepted-losses.ts';
-import { encodeSegmentHeader, segmentName, segmentsAmong } from '../../src/wal/format.ts';
+import { encodeSegmentHeader, segmentName, segmentsAmong, WAL_VERSION } from '../../src/wal/format.ts';
 import { HORIZON_FILE } from '../../src/wal/horizon.ts';
 import { planRepair, type RepairResult, repairWal } from '../../src/wal/repair.ts';
 import { surveySegments } from '../../src/wal/survey.ts';
@@ -157,7 +157,7 @@ test('a segment of a newer format is refused and left as it is', async () => {
   const { disk } = await makeWal(seededRandom('repair-future'), 80);
   const last = segmentsOf(disk).at(-1)!;
   const bytes = disk.readFile(`${DIR}/${last.name}`);
-  new DataView(bytes.buffer).setUint32(8, 2, true);
+  new DataView(bytes.buffer).setUint32(8, WAL_VERSION + 1, true);
   new DataView(bytes.buffer).setBigUint64(56, Bun.hash.xxHash3(bytes.subarray(0, 56)), true);
   disk.put(`${DIR}/${last.name}`, bytes);
   const before = contentOf(disk);
