@@ -8,6 +8,7 @@ import { ptr } from 'bun:ffi';
 
 /** Enough for every disk: its logical block is 512 or 4096 bytes. */
 export const PAGE_SIZE_BYTES = 4096;
+const STEP_BYTES = 256 * 1024;
 
 /** Reuses buffers: fresh memory costs a page fault for each page. */
 export class AlignedBuffers {
@@ -16,8 +17,6 @@ export class AlignedBuffers {
   readonly #free: Uint8Array[] = [];
   #freeBytes = 0;
   #takenBytes = 0;
-  /** All are made as large as the largest, so that each can take the place of another. */
-  #largestSizeBytes = 0;
 
   /** `mostBytes`: more than this is not kept. */
   constructor(mostBytes: number) {
@@ -26,14 +25,15 @@ export class AlignedBuffers {
 
   /** Whether a buffer of `sizeBytes` more is within what is kept. */
   hasRoom(sizeBytes: number): boolean {
-    return this.#takenBytes + this.#wholeSizeBytes(sizeBytes) <= this.#mostBytes;
+    return this.#takenBytes + wholeSizeBytes(sizeBytes) <= this.#mostBytes;
   }
 
   /** A buffer of `sizeBytes` for a write at `offset` of a file; it holds old bytes. */
   take(sizeBytes: number, offset: number): Uint8Array {
-    this.#largestSizeBytes = this.#wholeSizeBytes(sizeBytes);
-    const found = this.#free.findLastIndex(({ length }) => length >= sizeBytes + PAGE_SIZE_BYTES);
-    const whole = found >= 0 ? this.#free.splice(found, 1)[0]! : new Uint8Array(this.#largestSizeBytes);
+    const wanted = wholeSizeBytes(sizeBytes);
+    // A much larger one is better kept for a larger write.
+    const found = this.#free.findLastIndex(({ length }) => length >= wanted && length <= 2 * wanted);
+    const whole = found >= 0 ? this.#free.splice(found, 1)[0]! : new Uint8Array(wanted);
     if (found >= 0) this.#freeBytes -= whole.length;
     this.#takenBytes += whole.length;
     const start = inPage(offset - ptr(whole));
@@ -49,11 +49,6 @@ export class AlignedBuffers {
       this.#freeBytes -= this.#free.shift()!.length;
     }
   }
-
-  #wholeSizeBytes(sizeBytes: number): number {
-    const needed = sizeBytes + PAGE_SIZE_BYTES;
-    return needed <= this.#largestSizeBytes ? this.#largestSizeBytes : Math.ceil(needed * 1.25);
-  }
 }
 
 /**
@@ -65,6 +60,11 @@ export function directPart(source: Uint8Array, offset: number): { start: number;
   const start = inPage(-offset);
   const end = source.length - inPage(offset + source.length);
   return end > start ? { start, end } : null;
+}
+
+/** Of few sizes, so that one can take the place of another. */
+function wholeSizeBytes(sizeBytes: number): number {
+  return Math.ceil((sizeBytes + PAGE_SIZE_BYTES) / STEP_BYTES) * STEP_BYTES;
 }
 
 function inPage(position: number): number {
