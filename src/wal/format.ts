@@ -39,8 +39,8 @@
 // an LSN
 //               below the syncedLsn of a later record was durable once: that is corruption, not a torn tail.
 //      104    4 inTimeOrder: 1 where ingest times never fall from row to row, 0 where that is not known
-//      108    4 paddingSizeBytes, below 4096, a multiple of 8: zeros that no checksum covers, so that records
-//               that are written past the page cache begin and end with a page
+//      108    4 paddingSizeBytes, below 4096, a multiple of 8: zeros, which no checksum covers, so that
+//               records that are written past the page cache begin and end with a page
 //      112    8 zero
 //      120    8 headerChecksum: of bytes 0 to 119
 //

@@ -1,15 +1,16 @@
 // Reads a whole WAL and says what is wrong with it. Never repairs, takes no lock, and may run beside the
 // owner: of a WAL in use only what is durable is looked at.
 
-import type { FileSystem } from '../io/file-system.ts';
+import type { FileHandle, FileSystem } from '../io/file-system.ts';
 import { isAccepted, readAcceptedLosses } from './accepted-losses.ts';
 import { WalFormatError } from './errors.ts';
-import { decodeSegmentHeader, endLsn, SEGMENT_HEADER_SIZE_BYTES } from './format.ts';
+import { decodeSegmentHeader, endLsn, isZero, SEGMENT_HEADER_SIZE_BYTES } from './format.ts';
 import { openHorizon } from './horizon.ts';
 import { ownerState, readLock } from './lock.ts';
 import { firstRecordOffset } from './recovery-plan.ts';
 import { readTrimmedLsn } from './retention.ts';
-import { type ScanItem, scanSegment } from './segment-scan.ts';
+import { recordSizeBytes } from './segment-file.ts';
+import { type ScanItem, type ScannedBlock, scanSegment } from './segment-scan.ts';
 import { limitOf, missingSegments, type SurveyedSegment, surveySegments } from './survey.ts';
 
 /**
@@ -197,7 +198,10 @@ function verifySegment(
     const offset = walId === null ? null : firstRecordOffset(file, segment, walId);
     if (offset !== null && walId !== null) {
       const start = { offset, lsn: segment.baseLsn, walId, prevChecksum: walk.prevChecksum };
-      for (const item of scanSegment(file, start)) if (!takeItem(walk, segment, item, limit)) break;
+      for (const item of scanSegment(file, start)) {
+        if (!takeItem(walk, segment, item, limit)) break;
+        if (item.kind === 'block') checkPadding(walk, segment.name, file, item);
+      }
     }
   } finally {
     file.close();
@@ -206,6 +210,17 @@ function verifySegment(
     add(walk, segment.name, 0, segment.sizeBytes, 'missing', 'missing_rows', walk.lsn, limit - 1n);
     walk.prevChecksum = null;
   }
+}
+
+/** No checksum covers padding: what is not zero there costs no row, but was not written so. */
+function checkPadding(walk: Walk, segment: string, file: FileHandle, { offset, header }: ScannedBlock): void {
+  const endOffset = offset + recordSizeBytes(header);
+  const padding = new Uint8Array(header.paddingSizeBytes);
+  const start = endOffset - padding.length;
+  file.read(padding, start);
+  const nextLsn = endLsn(header);
+  if (!isZero(padding))
+    add(walk, segment, start, endOffset, 'corruption', 'bad_padding', nextLsn, nextLsn - 1n);
 }
 
 /** A segment must go on where the one before it ended, in LSN and in checksum. */

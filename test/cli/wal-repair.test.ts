@@ -23,9 +23,11 @@ async function finishedWal(home: string): Promise<string> {
   return recorder.walDir;
 }
 
-function flip(path: string, offset: number): void {
+/** Flips a bit in the payload of a segment's first record. */
+function damage(path: string): void {
   const bytes = readFileSync(path);
-  bytes[offset]! ^= 0x10;
+  const headerSizeBytes = bytes.readUint32LE(12);
+  bytes[headerSizeBytes + 128 + 8]! ^= 0x10;
   writeFileSync(path, bytes);
 }
 
@@ -33,7 +35,7 @@ test('repair says what it will do, does it, keeps the evidence, and names what s
   using home = temporaryHome();
   const walDir = await finishedWal(home.path);
   const [, second, third] = segmentsIn(walDir);
-  flip(join(walDir, second!), 60_000);
+  damage(join(walDir, second!));
   const before = await run(['wal', 'verify', walDir, '--json']);
   expect(before).toMatchObject({ code: 1, json: { damaged: [{ segment: second, kind: 'corruption' }] } });
 
