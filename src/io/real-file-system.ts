@@ -19,6 +19,7 @@ class RealFile implements FileHandle {
   #unsyncedBytes = 0;
   /** For writes past the page cache: undefined before the first one, null where the system has none. */
   #direct: number | null | undefined;
+  #isDirectRefused = false;
 
   constructor(path: string, mode: OpenMode) {
     this.path = path;
@@ -62,10 +63,13 @@ class RealFile implements FileHandle {
   async #writeDirect(source: Uint8Array, offset: number): Promise<void> {
     if (this.#direct === undefined) this.#direct = openPastCache(this.#descriptor);
     try {
-      if (this.#direct !== null) return await this.#writeAll(this.#direct, source, offset);
+      if (this.#direct !== null && !this.#isDirectRefused)
+        return await this.#writeAll(this.#direct, source, offset);
     } catch (error) {
       // Some file systems say only now that they cannot.
       if (errorCode(error) !== 'EINVAL') throw error;
+      // Others may be writing through it: it is closed with the file.
+      this.#isDirectRefused = true;
     }
     await this.#writeAll(this.#descriptor, source, offset);
   }
@@ -141,8 +145,11 @@ class RealFile implements FileHandle {
   }
 
   close(): void {
-    fs.closeSync(this.#descriptor);
-    if (typeof this.#direct === 'number') fs.closeSync(this.#direct);
+    try {
+      fs.closeSync(this.#descriptor);
+    } finally {
+      if (typeof this.#direct === 'number') fs.closeSync(this.#direct);
+    }
   }
 }
 

@@ -17,7 +17,7 @@
 
 import { openBlock } from '../columns/block-codec.ts';
 import { RecorderError } from '../errors.ts';
-import type { FileHandle, FileSystem } from '../io/file-system.ts';
+import { errorCode, type FileHandle, type FileSystem } from '../io/file-system.ts';
 import type { TopicModel } from '../schema/model.ts';
 import { checksum, RECORD_HEADER_SIZE_BYTES } from '../wal/format.ts';
 import { type ByteSink, createByteSink, freeSink, resetSink, writtenBytes } from './byte-sink.ts';
@@ -162,11 +162,21 @@ class SegmentFiles {
 
   /** Fills `target` with the payload of the slice's block. */
   read({ segment, offset, lsn, payloadChecksum }: GroupSlice, target: Uint8Array): void {
-    const length = this.#open(segment).read(target, offset + RECORD_HEADER_SIZE_BYTES);
+    const length = this.#readAt(segment, target, offset + RECORD_HEADER_SIZE_BYTES);
     if (length === target.length && checksum(target) === payloadChecksum) return;
     throw new RecorderError('group_changed', `${segment}: the block at LSN ${lsn} now reads otherwise`, {
       hint: 'run `recorder wal verify`',
     });
+  }
+
+  /** What the disk does not give is not for the server to answer for, as another error would be. */
+  #readAt(segment: string, target: Uint8Array, offset: number): number {
+    try {
+      return this.#open(segment).read(target, offset);
+    } catch (cause) {
+      if (errorCode(cause) === undefined) throw cause;
+      throw new RecorderError('wal_read', `${segment} cannot be read at byte ${offset}`, { cause });
+    }
   }
 
   close(): void {

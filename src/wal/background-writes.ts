@@ -63,7 +63,7 @@ export class BackgroundWrites {
   }
 
   #add(step: Promise<void>): void {
-    const run = step.then(() => {
+    const run = step.finally(() => {
       this.#running.delete(run);
     });
     this.#running.add(run);

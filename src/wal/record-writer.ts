@@ -69,7 +69,12 @@ export class RecordWriter {
     const paddingSizeBytes = this.#isBackground && this.#isDirect ? this.#padding(segment, endOfPayload) : 0;
     const record = this.#memoryFor(segment, endOfPayload + paddingSizeBytes);
     const payload = record.subarray(RECORD_HEADER_SIZE_BYTES, endOfPayload);
-    block.encode(payload);
+    try {
+      block.encode(payload);
+    } catch (error) {
+      if (this.#isBackground) this.#buffers.give(record);
+      throw error;
+    }
     record.fill(0, endOfPayload);
     const fields = { ...block, ...link, paddingSizeBytes, payloadChecksum: checksum(payload) };
     return { record, fields, headerChecksum: encodeRecordHeader(record, fields) };
@@ -115,8 +120,10 @@ export class RecordWriter {
 
   /** Writes the header of a record at `offset` again. Throws as `write`. */
   rewriteHeader(segment: ActiveSegment, header: Uint8Array, offset: number): void {
-    if (segment.writes.isRunning) segment.writes.beginOver(header, offset);
-    else segment.file.write(header, offset);
+    const { writes, file } = segment;
+    // Where the record's own write has failed, the header belongs to what is rescued.
+    if (writes.isRunning || writes.failed.length > 0) writes.beginOver(header, offset);
+    else file.write(header, offset);
   }
 
   /** Calls `step` when no thread writes into one of the segments; none begins to before it has ended. */

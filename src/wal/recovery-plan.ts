@@ -65,6 +65,12 @@ function collectSegment(
   const limit = limitOf(segments, segmentIndex);
   const offset = firstRecordOffset(file, segment, walId);
   if (offset === null) return;
+  if (isChainBroken(segments, segmentIndex, findings)) {
+    const { baseLsn } = segment;
+    const nothing = { firstLsn: baseLsn, lastLsn: baseLsn - 1n };
+    const item = { kind: 'damage', offset: 0, endOffset: 0, reason: 'chain_broken', ...nothing } as const;
+    findings.damages.push({ segmentIndex, item, firstLsn: baseLsn, endLsn: baseLsn });
+  }
   const prevChecksum = segment.header?.headerChecksum ?? null;
   for (const item of scanSegment(file, { offset, lsn: segment.baseLsn, walId, prevChecksum })) {
     if (item.kind === 'block') {
@@ -84,6 +90,18 @@ function collectSegment(
       endLsn: limit !== null && item.kind === 'tail' ? limit : known,
     });
   }
+}
+
+/**
+ * Whether a segment goes on where the one before it ended, but names another last record. A crash can leave
+ * that: a header was written again, with the end of its group, and that did not reach the file.
+ */
+function isChainBroken(segments: readonly SurveyedSegment[], index: number, { blocks }: Findings): boolean {
+  const { header, meta, baseLsn } = segments[index]!;
+  const last = blocks.at(-1);
+  if (header === null || meta === null || meta.gapBefore !== null || last === undefined) return false;
+  const isNext = last.segmentIndex === index - 1 && meta.previousBaseLsn === segments[index - 1]!.baseLsn;
+  return isNext && endLsn(last.header) === baseLsn && header.prevChecksum !== last.header.headerChecksum;
 }
 
 export interface CutPlan {

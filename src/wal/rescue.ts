@@ -1,6 +1,7 @@
-// Rows whose sync has failed are read back from the page cache, where they mostly still are, or from memory
-// where the write itself has failed, and written again into a new segment under new LSNs. Each record
-// verifies by its checksums: what comes back is what was appended, or nothing.
+// Rows whose sync has failed are read back and written again into a new segment under new LSNs. They come
+// from memory where the write itself has failed, else from the file: from the page cache where they were
+// written through it, from the disk where not. Each record verifies by its checksums: what comes back is what
+// was appended, or nothing.
 
 import type { ActiveSegment } from './active-segment.ts';
 import type { FailedWrite } from './background-writes.ts';
@@ -38,7 +39,12 @@ function asAppended({ file, writes: { failed } }: ActiveSegment): Readable {
   if (failed.length === 0) return file;
   return {
     read(target, offset) {
-      const count = file.read(target, offset);
+      const end = offset + target.length;
+      // Where the disk did not take it, it may not read either.
+      const isKept = failed.some(
+        (write) => write.offset <= offset && end <= write.offset + write.bytes.length,
+      );
+      const count = isKept ? target.length : file.read(target, offset);
       for (const write of failed) overlay(target, offset, write);
       return count;
     },

@@ -144,6 +144,70 @@ test('the end of a group is written over its last record, not under it', async (
   }
 }, 60_000);
 
+test('the end of a group is not lost where the write of its last record has failed before', async () => {
+  for (const syncPolicy of ['group', 'interval', 'none'] as const) {
+    const disk = new SlowDisk();
+    const wal = await open(disk, { syncPolicy, syncIntervalMs: 1e6 });
+    await wal.sync();
+    disk.fault = (operation, path) => (operation === 'write' && isSegment(path) ? 'EIO' : null);
+    const row = appendRandom(wal, random, { endsGroup: false });
+    await Bun.sleep(2);
+    disk.fault = () => null;
+    wal.endGroup();
+    // Another one's sync takes the rows back, between the end of the group and the sync of its owner.
+    await wal.syncNow().catch(() => undefined);
+    const { durableLsn } = await wal.sync();
+    expect(durableLsn).toBe(wal.nextLsn);
+    const after = syncPolicy === 'group' ? disk.afterPowerLoss(random) : disk.afterKill();
+    after.unlink(`${DIR}/lock`);
+    await (await open(after)).close();
+    expect(readAll(after).blocks.map(({ payload }) => payload)).toEqual([row.payload]);
+    await wal.close();
+  }
+}, 60_000);
+
+test('rows whose write has failed are rescued where the disk does not read there either', async () => {
+  const disk = new SlowDisk();
+  const wal = await open(disk);
+  await wal.sync();
+  disk.fault = (operation, path) => (operation === 'write' && isSegment(path) ? 'EIO' : null);
+  const rows = [appendRandom(wal, random), appendRandom(wal, random)];
+  await Bun.sleep(2);
+  disk.fault = (operation, path) => (operation === 'read' && isSegment(path) ? 'EIO' : null);
+  await expect(wal.sync()).rejects.toBeInstanceOf(WalSyncError);
+  disk.fault = () => null;
+  const moved = fromLsn(rows, wal.nextLsn);
+  await wal.sync();
+  expect(readAll(disk)).toEqual({ blocks: moved, damages: [] });
+  await wal.close();
+}, 60_000);
+
+test('a kill before the end of a group is in the file cuts off the segment that names it', async () => {
+  const disk = new SlowDisk();
+  const wal = await open(disk);
+  await wal.sync();
+  const large = { payloadSizeBytes: 2000, encode: (target: Uint8Array) => void target.fill(3) };
+  appendRandom(wal, random, { ...large, endsGroup: false });
+  await Bun.sleep(2);
+  disk.block();
+  const small = { payloadSizeBytes: 8, encode: (target: Uint8Array) => void target.fill(1) };
+  appendRandom(wal, random, { ...small, endsGroup: false });
+  wal.endGroup();
+  appendRandom(wal, random, large);
+  expect(segmentsAmong(disk.list(DIR)).length).toBe(2);
+  // Both records get through, the header over the first does not.
+  await disk.letGo(2);
+  const after = disk.afterKill();
+  after.interruptWrites({ ...random, pick: (list) => list[1]! });
+  after.unlink(`${DIR}/lock`);
+  const next = await open(after);
+  expect(next.recovery.findings.map(({ reason }) => reason)).toContain('chain_broken');
+  await next.close();
+  expect(verifyWal(after, DIR)).toMatchObject({ damaged: [], blocks: 0 });
+  await disk.goOn();
+  await wal.close();
+}, 60_000);
+
 test('a small record does not overtake a large one that is on its way', async () => {
   const disk = new SlowDisk();
   disk.backgroundBytes = 200;
