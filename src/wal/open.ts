@@ -35,6 +35,7 @@ function settingsOf(options: WalOptions): WalSettings {
     segmentSizeBytes: options.segmentSizeBytes ?? DEFAULT_SEGMENT_SIZE_BYTES,
     syncPolicy: options.syncPolicy ?? 'group',
     syncIntervalMs: options.syncIntervalMs ?? 1000,
+    isFollowed: options.isFollowed ?? false,
     streamsSnapshot: options.streamsSnapshot ?? (() => []),
     onStateChange: options.onStateChange ?? (() => {}),
     spareSegment: options.spareSegment ?? (() => null),

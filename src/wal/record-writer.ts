@@ -1,11 +1,11 @@
 // How a record gets from its encoder into a segment's file: at once, or by another thread.
 //
 // A large record is put together in a buffer of its own and written off the event loop, past the page cache
-// where it is synced next anyway. The ingest thread spent a third of its time in writes; a write past the
-// cache costs a tenth of that, on another thread, and leaves the cache to those who read (ARCHITECTURE.md).
-// A small one is in the page cache sooner than another thread would have heard of it. But a write into a file
-// waits in the kernel for those that are on their way past its cache: then small ones go the same way, and
-// all of them end with a page, so that the next one begins with one.
+// where it is synced next anyway and nobody follows. The ingest thread spent a third of its time in writes; a
+// write past the cache costs a tenth of that, on another thread, and leaves the cache to those who read
+// (ARCHITECTURE.md). A small one is in the page cache sooner than another thread would have heard of it. But
+// a write into a file waits in the kernel for those that are on their way past its cache: then small ones go
+// the same way, and all of them end with a page, so that the next one begins with one.
 
 import { AlignedBuffers } from '../io/aligned-buffers.ts';
 import type { FileSystem } from '../io/file-system.ts';
@@ -46,11 +46,12 @@ export class RecordWriter {
   #isBackground = false;
   #isHeld = false;
 
-  constructor(settings: Pick<WalSettings, 'fileSystem' | 'syncPolicy' | 'segmentSizeBytes'>) {
+  constructor(settings: Pick<WalSettings, 'fileSystem' | 'syncPolicy' | 'segmentSizeBytes' | 'isFollowed'>) {
     this.#largestSizeBytes = Math.min(settings.segmentSizeBytes, 1024 * 1024);
     this.#fileSystem = settings.fileSystem;
-    // Under the other policies rows count as durable as soon as the page cache has them.
-    this.#isDirect = settings.syncPolicy === 'group';
+    // Under the other policies rows count as durable as soon as the page cache has them; and who reads them
+    // next pays more for a read from the disk than is saved here.
+    this.#isDirect = settings.syncPolicy === 'group' && !settings.isFollowed;
   }
 
   /** Size of the largest record so far, or what is taken for it. */

@@ -38,6 +38,8 @@ export interface WalSettings {
   segmentSizeBytes: number;
   syncPolicy: SyncPolicy;
   syncIntervalMs: number;
+  /** A reader is close behind the writer: what is written should be in the page cache. */
+  isFollowed: boolean;
   /**
    * Positions of the sessions that may resume, asked when a segment begins: over all complete groups, or,
    * within a group, as they will be when it is complete.

@@ -85,6 +85,8 @@ export class History {
       segmentSizeBytes: random.pick([6144, 8192, 8192, 16384]),
       quarantineMaxBytes: random.pick([400, usualSettings.quarantineMaxBytes]),
       format: random.pick(['RowBinary', 'Native']),
+      // With padding, or through the page cache.
+      mode: this.#backgroundBytes === 350 ? 'direct' : 'wal_first',
     };
     this.#feed = random.int(0, 1) === 0 ? new ModelFeed(random) : null;
     this.#retainsOften = options.retainsOften ?? false;

@@ -55,6 +55,7 @@ export interface ModelSettings {
   segmentSizeBytes: number;
   quarantineMaxBytes: number;
   format: InsertFormat;
+  mode: Config['mode'];
 }
 
 export const usualSettings: ModelSettings = {
@@ -62,6 +63,7 @@ export const usualSettings: ModelSettings = {
   segmentSizeBytes: 8192,
   quarantineMaxBytes: defaults.quarantineMaxBytes,
   format: 'RowBinary',
+  mode: defaults.mode,
 };
 
 export interface RunningRecorder {
@@ -83,6 +85,7 @@ export async function openRecorder(
 ): Promise<RunningRecorder> {
   const config: Config = {
     ...defaults,
+    mode: settings.mode,
     walDir: DIR,
     recorderId: 'model',
     walSync: settings.walSync,

@@ -84,6 +84,7 @@ export async function openIngestPath(
     segmentSizeBytes: config.walSegmentBytes,
     syncPolicy: config.walSync,
     syncIntervalMs: config.walSyncIntervalMs,
+    isFollowed: config.mode === 'direct',
     allowMissingSegments: config.allowMissingSegments ?? false,
     ...recovered.walOptions,
     minNextLsn: sentEndLsn(fileSystem, config.walDir),
