@@ -12,7 +12,7 @@
 import { join } from 'node:path';
 import type { RecorderProcess } from '../test/support/recorder-process.ts';
 import type { BenchOptions, BenchResult, BenchSuite } from './suite.ts';
-import { type FrameFile, framesOf, inputEvents, writeFrameFile } from './support/inputs.ts';
+import { type FrameFile, framesOf, inputEvents, originOf, writeFrameFile } from './support/inputs.ts';
 import { metricOf } from './support/metrics.ts';
 import { startServe, stopServe, temporaryHome } from './support/recorder.ts';
 import { median } from './support/statistics.ts';
@@ -108,13 +108,15 @@ export async function* udpSuite(...[options, wanted]: Parameters<BenchSuite>): R
   using home = temporaryHome();
   const sender = await buildSender(home.path);
   if (sender === null) return;
-  // Without the type of the instrument a recorded tick takes 128 bytes.
+  // Without the type of the instrument a recorded tick takes 128 bytes, most simulated ones without the
+  // trade's id.
   const events = (await inputEvents('ticks', 8192)).map((event) => {
-    const { instrument_type: _, ...row } = event.row;
-    return { ...event, row };
+    const { instrument_type, trade_id, ...rest } = event.row;
+    return { ...event, row: instrument_type === undefined ? rest : { ...rest, trade_id } };
   });
   const frames = framesOf(events).filter(({ length }) => length === FRAME_BYTES + 4);
-  const input = writeFrameFile(join(home.path, 'frames'), frames, 'recorded');
+  if (frames.length === 0) throw new Error(`no frame of ${FRAME_BYTES} bytes among ${events.length} ticks`);
+  const input = writeFrameFile(join(home.path, 'frames'), frames, originOf('ticks'));
   for (const [packing, messages] of Object.entries(PACKINGS)) {
     if (!wanted(`udp/${packing}`)) continue;
     const dir = join(home.path, packing);

@@ -11,6 +11,7 @@ import { createFrameBuilder } from '../../src/schema/build-frame.ts';
 import { topics } from '../../src/schema/registry.ts';
 
 export const DATA_DIR = resolve(import.meta.dir, '../../../shared/data');
+const BINANCE_DIR = join(DATA_DIR, 'binance');
 const SIM_SEED = 1;
 const TICK = 1;
 const QUOTE = 2;
@@ -36,13 +37,12 @@ const choices: Record<InputName, (event: FeedEvent) => boolean> = {
 };
 
 async function* recordedOrSimulated(name: InputName): AsyncGenerator<FeedEvent[]> {
-  const binance = join(DATA_DIR, 'binance');
-  if (name === 'all' || !existsSync(binance)) {
+  if (originOf(name) === 'simulated') {
     yield* openSim({ seed: SIM_SEED, rows: 100_000 }).batches();
     return;
   }
   const report = createFeedReport(() => {});
-  for (const source of await openBinance([binance], {}, report)) yield* source.batches();
+  for (const source of await openBinance([BINANCE_DIR], {}, report)) yield* source.batches();
 }
 
 /** The first `count` events of an input. */
@@ -75,8 +75,13 @@ export function writeFrameFile(path: string, frames: readonly Uint8Array[], orig
   return { path, frames: frames.length, sizeBytes: bytes.length, origin };
 }
 
+/** Where the events of an input come from. */
+export function originOf(name: InputName): string {
+  return name !== 'all' && existsSync(BINANCE_DIR) ? 'recorded' : 'simulated';
+}
+
 /** A frame file of an input in a directory. */
 export async function inputFile(dir: string, name: InputName, count: number): Promise<FrameFile> {
-  const origin = name !== 'all' && existsSync(DATA_DIR) ? 'recorded' : 'simulated';
-  return writeFrameFile(join(dir, `${name}.frames`), framesOf(await inputEvents(name, count)), origin);
+  const frames = framesOf(await inputEvents(name, count));
+  return writeFrameFile(join(dir, `${name}.frames`), frames, originOf(name));
 }
