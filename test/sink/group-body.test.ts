@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openBlock } from '../../src/columns/block-codec.ts';
+import { RecorderError } from '../../src/errors.ts';
 import type { FileHandle, FileSystem } from '../../src/io/file-system.ts';
 import { realFileSystem } from '../../src/io/real-file-system.ts';
 import { topicByName } from '../../src/schema/registry.ts';
@@ -178,5 +179,31 @@ test('a block that changed since the group was made ends the body with an error'
   const source = { fileSystem: counting, dir, buffers: createBodyBuffers() };
   const body = groupBody(source, group!, group!.slices, createRowBinaryEncoder(group!.model));
   expect(() => bodyBytes({ body })).toThrow('now reads otherwise');
+  expect(open).toBe(0);
+});
+
+test('a disk that does not read ends the body with an error of the log, not of the server', async () => {
+  const [group] = await groupsOf({ rows: 1e6, bytes: 1 << 30 });
+  const failing: FileSystem = Object.create(counting, {
+    open: {
+      value: (...args: Parameters<FileSystem['open']>) => {
+        const file = counting.open(...args);
+        const read = () => {
+          throw Object.assign(new Error('EIO: i/o error, read'), { code: 'EIO' });
+        };
+        return { read, close: () => file.close() };
+      },
+    },
+  });
+  const source = { fileSystem: failing, dir, buffers: createBodyBuffers() };
+  const body = groupBody(source, group!, group!.slices, createRowBinaryEncoder(group!.model));
+  let failure: unknown;
+  try {
+    bodyBytes({ body });
+  } catch (error) {
+    failure = error;
+  }
+  expect(failure).toBeInstanceOf(RecorderError);
+  expect(failure).toMatchObject({ code: 'wal_read', cause: { code: 'EIO' } });
   expect(open).toBe(0);
 });

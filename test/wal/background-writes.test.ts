@@ -11,7 +11,8 @@ import { WalSyncError } from '../../src/wal/errors.ts';
 import { RECORD_MAGIC, segmentsAmong } from '../../src/wal/format.ts';
 import { repairWal } from '../../src/wal/repair.ts';
 import { verifyWal } from '../../src/wal/verify.ts';
-import { MemoryFileSystem } from '../support/memory-file-system.ts';
+import type { Wal } from '../../src/wal/writer.ts';
+import { MemoryFileSystem, type Operation } from '../support/memory-file-system.ts';
 import { seededRandom } from '../support/random.ts';
 import { appendRandom, DIR, type KnownBlock, open, readAll, TOPICS } from '../support/wal-fixture.ts';
 
@@ -43,6 +44,20 @@ class SlowDisk extends MemoryFileSystem {
       await Bun.sleep(1);
     }
   }
+}
+
+/** From now on this operation on a segment fails. */
+function failSegments(disk: SlowDisk, failing: Operation): void {
+  disk.fault = (operation, path) => (operation === failing && isSegment(path) ? 'EIO' : null);
+}
+
+/** Appends a block whose write by the other thread fails. */
+async function appendFailing(disk: SlowDisk, wal: Wal, endsGroup = true): Promise<KnownBlock> {
+  failSegments(disk, 'write');
+  const appended = appendRandom(wal, random, { endsGroup });
+  await Bun.sleep(2);
+  disk.fault = () => null;
+  return appended;
 }
 
 const isSegment = (path: string) => path.endsWith('.wal');
@@ -127,7 +142,7 @@ test('the end of a group is written over its last record, not under it', async (
     await wal.sync();
     disk.block();
     const blocks = [appendRandom(wal, random, { endsGroup: false })];
-    if (fails) disk.fault = (operation, path) => (operation === 'write' && isSegment(path) ? 'EIO' : null);
+    if (fails) failSegments(disk, 'write');
     wal.endGroup();
     const sync = wal.sync();
     sync.catch(() => undefined);
@@ -149,10 +164,7 @@ test('the end of a group is not lost where the write of its last record has fail
     const disk = new SlowDisk();
     const wal = await open(disk, { syncPolicy, syncIntervalMs: 1e6 });
     await wal.sync();
-    disk.fault = (operation, path) => (operation === 'write' && isSegment(path) ? 'EIO' : null);
-    const row = appendRandom(wal, random, { endsGroup: false });
-    await Bun.sleep(2);
-    disk.fault = () => null;
+    const row = await appendFailing(disk, wal, false);
     wal.endGroup();
     // Another one's sync takes the rows back, between the end of the group and the sync of its owner.
     await wal.syncNow().catch(() => undefined);
@@ -170,10 +182,8 @@ test('rows whose write has failed are rescued where the disk does not read there
   const disk = new SlowDisk();
   const wal = await open(disk);
   await wal.sync();
-  disk.fault = (operation, path) => (operation === 'write' && isSegment(path) ? 'EIO' : null);
-  const rows = [appendRandom(wal, random), appendRandom(wal, random)];
-  await Bun.sleep(2);
-  disk.fault = (operation, path) => (operation === 'read' && isSegment(path) ? 'EIO' : null);
+  const rows = [await appendFailing(disk, wal), await appendFailing(disk, wal)];
+  failSegments(disk, 'read');
   await expect(wal.sync()).rejects.toBeInstanceOf(WalSyncError);
   disk.fault = () => null;
   const moved = fromLsn(rows, wal.nextLsn);
@@ -259,7 +269,7 @@ test('a sync that fails waits for the writes behind it before it takes their row
     const failing = wal.syncNow();
     failing.catch(() => undefined);
     await disk.letGo();
-    disk.fault = (operation, path) => (operation === 'sync' && isSegment(path) ? 'EIO' : null);
+    failSegments(disk, 'sync');
     rows.push(appendRandom(wal, random));
     const later = wal.sync();
     later.catch(() => undefined);
