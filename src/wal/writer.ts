@@ -128,7 +128,7 @@ export class Wal {
     const sizeBytes = RECORD_HEADER_SIZE_BYTES + block.payloadSizeBytes;
     const segment = this.#segments.withRoom(sizeBytes, () => this.#start());
     const lsn = this.#nextLsn;
-    const { record, fields, headerChecksum } = this.#records.stage(segment, block, {
+    const staged = this.#records.stage(segment, block, {
       lsn,
       schemaFingerprint: this.#settings.topics[block.topicIndex]!.fingerprint,
       endsGroup: block.endsGroup ?? true,
@@ -136,7 +136,8 @@ export class Wal {
       prevChecksum: this.#segments.prevChecksum,
       syncedLsn: this.#syncedLsn,
     });
-    this.#write(segment, () => this.#records.write(segment, record));
+    const { record, fields, headerChecksum } = staged;
+    this.#write(segment, () => this.#records.write(segment, staged));
     this.#lastRecord = { segment, offset: segment.usedSizeBytes, fields };
     segment.usedSizeBytes += record.length;
     this.#nextLsn += BigInt(block.rowCount);
