@@ -71,8 +71,8 @@ export async function createDatagramListener(options: DatagramListenerOptions): 
       sequencers.push(sequencer);
       for (const line of feed.lines) {
         let address = '';
-        const receiver = await openUdpReceiver(line, bufferBytes, (bytes) =>
-          sequencer.packet(bytes, address, performance.now()),
+        const receiver = await openUdpReceiver(line, bufferBytes, (bytes, view, start, end) =>
+          sequencer.packet(bytes, view, start, end, address, performance.now()),
         );
         address = receiver.address;
         receivers.push(receiver);

@@ -73,22 +73,21 @@ export class FeedSequencer {
     for (const id of streams.unreportedSessions(name)) this.#sessions.set(id, this.#openSession(id));
   }
 
-  /** Takes a datagram that came on `line` at `nowMs`: one chunk of the sink. */
-  packet(bytes: Uint8Array, line: string, nowMs: number): void {
+  /** Takes the datagram bytes[start, end) that came on `line` at `nowMs`: one chunk of the sink. */
+  packet(bytes: Uint8Array, view: DataView, start: number, end: number, line: string, nowMs: number): void {
     this.stats.packets++;
-    this.stats.bytes += bytes.byteLength;
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.stats.bytes += end - start;
     this.#sink.chunkStart(line);
-    const fault = readMoldHeader(view, this.#header);
+    const fault = readMoldHeader(view, start, end, this.#header);
     if (fault !== null) {
-      this.#malformed(NO_STREAM, 0, fault, bytes, 0, bytes.byteLength, bytes.byteLength, line);
+      this.#malformed(NO_STREAM, 0, fault, bytes, start, end, end - start, line);
     } else {
-      const session = this.#sessionOf(bytes);
+      const session = this.#sessionOf(bytes, start);
       const { seq, count } = this.#header;
       if (count === 0) {
         this.stats.heartbeats++;
         session.tracker.reveal(seq, line, nowMs);
-      } else this.#messages(session, seq, count, bytes, view, line, nowMs);
+      } else this.#messages(session, seq, count, bytes, view, start + HEADER_BYTES, end, line, nowMs);
       session.stream.receivedSeq = session.tracker.next - 1;
       this.#streams.touch(session.stream);
     }
@@ -102,19 +101,21 @@ export class FeedSequencer {
     }
   }
 
+  /** Takes the message blocks at bytes[first, end). */
   #messages(
     session: Session,
     firstSeq: number,
     count: number,
     bytes: Uint8Array,
     view: DataView,
+    first: number,
+    end: number,
     line: string,
     nowMs: number,
   ): void {
     const { tracker, stream } = session;
     const { stats } = this;
-    const end = bytes.byteLength;
-    let position = HEADER_BYTES;
+    let position = first;
     for (let i = 0; i < count; i++) {
       const start = position + BLOCK_PREFIX_BYTES;
       const blockEnd = start <= end ? start + view.getUint16(position) : end + 1;
@@ -155,13 +156,15 @@ export class FeedSequencer {
     }
   }
 
-  #sessionOf(bytes: Uint8Array): Session {
-    if (this.#current !== null && hasSession(bytes, this.#current.field)) return this.#current;
-    const id = readMoldSession(bytes);
+  /** The session of the datagram that begins at `start`. */
+  #sessionOf(bytes: Uint8Array, start: number): Session {
+    if (this.#current !== null && hasSession(bytes, start, this.#current.field)) return this.#current;
+    const field = bytes.slice(start, start + SESSION_BYTES);
+    const id = readMoldSession(field);
     let session = this.#sessions.get(id);
     if (session === undefined) session = this.#openSession(id);
     // Filled up with NULs instead of spaces it is the same session: the field follows what was seen last.
-    session.field = bytes.slice(0, SESSION_BYTES);
+    session.field = field;
     this.#sessions.delete(id);
     this.#sessions.set(id, session);
     this.#current = session;

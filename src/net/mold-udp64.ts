@@ -31,29 +31,34 @@ export interface MoldHeader {
 /** Why a header was refused. */
 export type HeaderFault = 'short_packet' | 'bad_sequence';
 
-/** Reads the header of a datagram into `target`; returns what is wrong with it, or null. */
-export function readMoldHeader(view: DataView, target: MoldHeader): HeaderFault | null {
-  if (view.byteLength < HEADER_BYTES) return 'short_packet';
-  const high = view.getUint32(10);
-  const seq = high * 0x1_0000_0000 + view.getUint32(14);
-  const count = view.getUint16(18);
+/** Reads the header of the datagram [start, end) into `target`; returns what is wrong with it, or null. */
+export function readMoldHeader(
+  view: DataView,
+  start: number,
+  end: number,
+  target: MoldHeader,
+): HeaderFault | null {
+  if (end - start < HEADER_BYTES) return 'short_packet';
+  const high = view.getUint32(start + 10);
+  const seq = high * 0x1_0000_0000 + view.getUint32(start + 14);
+  const count = view.getUint16(start + 18);
   target.seq = seq;
   target.endOfSession = count === END_OF_SESSION;
   target.count = target.endOfSession ? 0 : count;
   return seq === 0 || seq + target.count > MAX_SEQUENCE ? 'bad_sequence' : null;
 }
 
-/** True where both datagrams have the same session field; `session` holds 10 bytes. */
-export function hasSession(packet: Uint8Array, session: Uint8Array): boolean {
-  for (let i = 0; i < SESSION_BYTES; i++) if (packet[i] !== session[i]) return false;
+/** True where the datagram that begins at `start` has this session field of 10 bytes. */
+export function hasSession(bytes: Uint8Array, start: number, session: Uint8Array): boolean {
+  for (let i = 0; i < SESSION_BYTES; i++) if (bytes[start + i] !== session[i]) return false;
   return true;
 }
 
-/** The session id of a datagram: bytes as Latin-1, spaces and NULs at the end taken off. */
-export function readMoldSession(packet: Uint8Array): string {
+/** The session id of a session field: bytes as Latin-1, spaces and NULs at the end taken off. */
+export function readMoldSession(field: Uint8Array): string {
   let end = SESSION_BYTES;
-  while (end > 0 && (packet[end - 1] === 0x20 || packet[end - 1] === 0)) end--;
-  return String.fromCharCode(...packet.subarray(0, end));
+  while (end > 0 && (field[end - 1] === 0x20 || field[end - 1] === 0)) end--;
+  return String.fromCharCode(...field.subarray(0, end));
 }
 
 /** The session field for an id of at most 10 ASCII characters; throws a RangeError for another. */

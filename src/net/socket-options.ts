@@ -1,5 +1,5 @@
 // What Bun has no call for on a socket, through libc: the receive buffer, the kernel's own drop count, who is
-// at the other end of a Unix socket, and reading into memory of our own. Linux.
+// at the other end of a Unix socket, reading into memory of our own, second descriptors. Linux.
 
 import { ptr } from 'bun:ffi';
 import { lazyLibc } from '../libc.ts';
@@ -20,6 +20,8 @@ const MSG_DONTWAIT = 0x40;
 const libc = lazyLibc({
   setsockopt: { args: ['int', 'int', 'int', 'ptr', 'u32'], returns: 'int' },
   getsockopt: { args: ['int', 'int', 'int', 'ptr', 'ptr'], returns: 'int' },
+  dup: { args: ['int'], returns: 'int' },
+  close: { args: ['int'], returns: 'int' },
   recv: { args: ['int', 'ptr', 'u64', 'int'], returns: 'int' },
 });
 
@@ -69,4 +71,15 @@ export function peerCredentials(fd: number): { pid: number; uid: number; gid: nu
 export function receiveNow(fd: number, into: Uint8Array): number {
   const symbols = libc();
   return symbols === null ? 0 : symbols.recv(fd, ptr(into), into.length, MSG_DONTWAIT);
+}
+
+/** A second descriptor of a socket, which stays open when the first is closed; null where none can be had. */
+export function duplicateDescriptor(fd: number): number | null {
+  const second = libc()?.dup(fd) ?? -1;
+  return second < 0 ? null : second;
+}
+
+/** Closes a descriptor of duplicateDescriptor. */
+export function closeDescriptor(fd: number): void {
+  libc()?.close(fd);
 }

@@ -12,12 +12,16 @@ import {
 } from '../../src/net/mold-udp64.ts';
 import type { StreamTable } from '../../src/net/session.ts';
 import type { SeededRandom } from '../support/random.ts';
+import { takeDatagram } from '../support/take-datagram.ts';
 import { madeFrame, type SentFrame } from './model-producer.ts';
 
 export const FEED_SOURCE = 'udp';
 /** After this time a gap is reported. */
 const GAP_TIMEOUT_MS = 15;
 const LINES = ['A', 'B'] as const;
+
+const take = (sequencer: FeedSequencer, packet: Uint8Array, line: string): void =>
+  takeDatagram(sequencer, packet, line, performance.now());
 
 interface Datagram {
   line: (typeof LINES)[number];
@@ -66,15 +70,16 @@ export class ModelFeed {
     const [arriving, late] = [[] as Datagram[], [] as Datagram[]];
     for (const datagram of this.#late) (random.int(0, 1) === 0 ? arriving : late).push(datagram);
     this.#late = late;
-    for (const { line, bytes } of [...now, ...arriving]) sequencer?.packet(bytes, line, performance.now());
+    if (sequencer === null) return;
+    for (const { line, bytes } of [...now, ...arriving]) take(sequencer, bytes, line);
   }
 
   /** All that is late comes, and a heartbeat says how many there are. */
   finish(sequencer: FeedSequencer): void {
     this.send(sequencer);
-    for (const { line, bytes } of this.#late) sequencer.packet(bytes, line, performance.now());
+    for (const { line, bytes } of this.#late) take(sequencer, bytes, line);
     this.#late = [];
-    sequencer.packet(this.#datagram(this.frames.length + 1, []), 'A', performance.now());
+    take(sequencer, this.#datagram(this.frames.length + 1, []), 'A');
   }
 
   #datagram(firstSeq: number, frames: readonly SentFrame[]): Uint8Array {

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
-import { readFileSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import type { udp } from 'bun';
 import {
   createDatagramListener,
@@ -131,6 +131,78 @@ describe('createDatagramListener', () => {
     expect(isGapReported()).toBe(false);
     listener!.close();
     expect(sink.gaps).toMatchObject([{ firstSeq: 1, lastSeq: 3, state: 'missing' }]);
+  });
+
+  test('reads thousands that wait, in their order, and lets others have their turn', async () => {
+    const { lines } = await start('127.0.0.1:0');
+    const frame = sink.frame.bind(sink);
+    sink.frame = (...args) => {
+      frame(...args);
+      const until = performance.now() + 0.1;
+      while (performance.now() < until);
+    };
+    const count = 2000;
+    for (let seq = 1; seq <= count; seq++) sender.send(datagram(seq, 1), lines[0]!.port, '127.0.0.1');
+    let turns = 0;
+    for (; sink.frames.length < count; turns++) await new Promise((resolve) => setImmediate(resolve));
+    expect(sink.seqs()).toEqual(Array.from({ length: count }, (_, i) => i + 1));
+    // A turn reads for 2 ms, and a batch of 64, here 6.4 ms, to its end.
+    expect(turns).toBeGreaterThan(count / 65 / 2);
+    expect(lines[0]!.kernelDrops()).toBe(0);
+  });
+
+  test('empty datagrams end nothing, first or in between', async () => {
+    const { lines } = await start('127.0.0.1:0');
+    const { port } = lines[0]!;
+    const stats = listener!.stats.get('udp')!;
+    const descriptors = () => readdirSync('/proc/self/fd').length;
+    const before = descriptors();
+    const empty = new Uint8Array(0);
+    for (let seq = 1; seq <= 20; seq++) {
+      // Alone it is what Bun reads, behind another one it is what is read after.
+      sender.send(empty, port, '127.0.0.1');
+      await until(() => stats.malformed === 3 * seq - 2, 'the empty one');
+      sender.send(datagram(seq, 1), port, '127.0.0.1');
+      sender.send(empty, port, '127.0.0.1');
+      sender.send(empty, port, '127.0.0.1');
+      await until(() => stats.malformed === 3 * seq, 'two empty ones');
+    }
+    expect(sink.seqs()).toEqual(Array.from({ length: 20 }, (_, i) => i + 1));
+    expect(sink.refused.map(({ reason }) => reason)).toEqual(Array(60).fill('short_packet'));
+    expect(descriptors()).toBe(before);
+  });
+
+  test('a datagram of any length comes whole', async () => {
+    const { lines } = await start('127.0.0.1:0', { maxFrameBytes: 70_000 });
+    const lengths = [8, 100, 1450, 9000, 65_507 - HEADER_BYTES - 2];
+    for (const [i, length] of lengths.entries()) {
+      const message = new Uint8Array(length).map((_, at) => (at * 31) ^ i);
+      const packet = new Uint8Array(HEADER_BYTES + 2 + length);
+      writeMoldHeader(packet, moldSessionField('RUN'), i + 1, 1);
+      writeMoldBlock(packet, HEADER_BYTES, message);
+      sender.send(packet, lines[0]!.port, '127.0.0.1');
+    }
+    await until(() => sink.frames.length === lengths.length, 'all of them');
+    for (const [i, { bytes }] of sink.frames.entries()) {
+      expect(bytes).toEqual(new Uint8Array(lengths[i]!).map((_, at) => (at * 31) ^ i));
+    }
+  });
+
+  test('closed, it reads no more, leaves no descriptor and frees its port', async () => {
+    const descriptors = () => readdirSync('/proc/self/fd').length;
+    const before = descriptors();
+    const { lines } = await start('127.0.0.1:0');
+    const { port } = lines[0]!;
+    const stats = listener!.stats.get('udp')!;
+    // In the middle of what one read gave.
+    sink.frame = () => stats.packets === 20 && listener!.close();
+    for (let seq = 1; seq <= 300; seq++) sender.send(datagram(seq, 1), port, '127.0.0.1');
+    await until(() => stats.packets >= 20, 'the frame that closes it');
+    await Bun.sleep(50);
+    expect(stats.packets).toBe(20);
+    expect(descriptors()).toBe(before);
+    const again = await Bun.udpSocket({ hostname: '127.0.0.1', port });
+    again.close();
   });
 
   test('opens all lines or none, and says which address is taken', async () => {

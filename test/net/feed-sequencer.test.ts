@@ -10,6 +10,7 @@ import {
 } from '../../src/net/mold-udp64.ts';
 import { StreamTable } from '../../src/net/session.ts';
 import { type SeededRandom, seededRandom } from '../support/random.ts';
+import { takeDatagram } from '../support/take-datagram.ts';
 import { RecordingSink, testFrame } from './recording-sink.ts';
 
 const TIMEOUT_MS = 100;
@@ -48,8 +49,8 @@ const gapTexts = (gaps: GapEvent[]): string[] =>
 describe('FeedSequencer', () => {
   test('hands on frames in order, with the feed as source and the session of the datagram', () => {
     const { sink, feed, streams } = setUp();
-    feed.packet(numbered(1, 3), 'A', 0);
-    feed.packet(numbered(4, 2), 'A', 1);
+    takeDatagram(feed, numbered(1, 3), 'A', 0);
+    takeDatagram(feed, numbered(4, 2), 'A', 1);
     expect(sink.seqs()).toEqual([1, 2, 3, 4, 5]);
     expect(sink.frames[2]!.bytes).toEqual(testFrame(3));
     const stream = streams.get(sink.frames[0]!.streamId)!;
@@ -65,7 +66,7 @@ describe('FeedSequencer', () => {
 
   test('an unknown session that begins late has a gap from 1', () => {
     const { sink, feed } = setUp();
-    feed.packet(numbered(11, 1), 'A', 0);
+    takeDatagram(feed, numbered(11, 1), 'A', 0);
     feed.tick(TIMEOUT_MS - 1, TIMEOUT_MS);
     expect(sink.gaps).toEqual([]);
     feed.tick(TIMEOUT_MS, TIMEOUT_MS);
@@ -78,8 +79,8 @@ describe('FeedSequencer', () => {
     const streams = new StreamTable();
     streams.restore([{ source: 'f', session: 'S', lastSeq: 10, holes: [{ first: 3, last: 4 }] }]);
     const { sink, feed } = setUp(streams);
-    feed.packet(numbered(9, 4), 'A', 0);
-    feed.packet(numbered(3, 1), 'A', 0);
+    takeDatagram(feed, numbered(9, 4), 'A', 0);
+    takeDatagram(feed, numbered(3, 1), 'A', 0);
     expect(sink.seqs()).toEqual([11, 12, 3]);
     feed.tick(1000, TIMEOUT_MS);
     expect(gapTexts(sink.gaps)).toEqual(['filled_late 3-3 A']);
@@ -87,11 +88,11 @@ describe('FeedSequencer', () => {
 
   test('the other line fills a gap in time: nothing is reported', () => {
     const { sink, feed } = setUp();
-    feed.packet(numbered(1, 2), 'A', 0);
-    feed.packet(numbered(5, 2), 'A', 1);
-    feed.packet(numbered(1, 2), 'B', 2);
-    feed.packet(numbered(3, 2), 'B', 3);
-    feed.packet(numbered(5, 2), 'B', 4);
+    takeDatagram(feed, numbered(1, 2), 'A', 0);
+    takeDatagram(feed, numbered(5, 2), 'A', 1);
+    takeDatagram(feed, numbered(1, 2), 'B', 2);
+    takeDatagram(feed, numbered(3, 2), 'B', 3);
+    takeDatagram(feed, numbered(5, 2), 'B', 4);
     expect(sink.seqs()).toEqual([1, 2, 5, 6, 3, 4]);
     feed.tick(1000, TIMEOUT_MS);
     expect(sink.gaps).toEqual([]);
@@ -100,20 +101,20 @@ describe('FeedSequencer', () => {
 
   test('a gap that is filled in part is reported in what remains', () => {
     const { sink, feed } = setUp();
-    feed.packet(numbered(1, 1), 'A', 0);
-    feed.packet(numbered(10, 1), 'A', 0);
-    feed.packet(numbered(4, 2), 'B', 10);
+    takeDatagram(feed, numbered(1, 1), 'A', 0);
+    takeDatagram(feed, numbered(10, 1), 'A', 0);
+    takeDatagram(feed, numbered(4, 2), 'B', 10);
     feed.tick(TIMEOUT_MS, TIMEOUT_MS);
     expect(gapTexts(sink.gaps)).toEqual(['missing 2-3 A', 'missing 6-9 A']);
   });
 
   test('what comes after it was given up is delivered and said once, as a range', () => {
     const { sink, feed } = setUp();
-    feed.packet(numbered(6, 1), 'A', 0);
+    takeDatagram(feed, numbered(6, 1), 'A', 0);
     feed.tick(TIMEOUT_MS, TIMEOUT_MS);
-    feed.packet(numbered(2, 2), 'B', 200);
-    feed.packet(numbered(4, 1), 'B', 200);
-    feed.packet(numbered(2, 2), 'A', 200);
+    takeDatagram(feed, numbered(2, 2), 'B', 200);
+    takeDatagram(feed, numbered(4, 1), 'B', 200);
+    takeDatagram(feed, numbered(2, 2), 'A', 200);
     feed.tick(201, TIMEOUT_MS);
     expect(gapTexts(sink.gaps)).toEqual(['missing 1-5 A', 'filled_late 2-4 B']);
     expect(sink.seqs()).toEqual([6, 2, 3, 4]);
@@ -125,11 +126,11 @@ describe('FeedSequencer', () => {
     ['end of session', END_OF_SESSION],
   ])('a %s shows frames lost at the tail', (_name, count) => {
     const { sink, feed } = setUp();
-    feed.packet(numbered(1, 3), 'A', 0);
-    feed.packet(datagram(4, [], 'S', count), 'A', 1);
+    takeDatagram(feed, numbered(1, 3), 'A', 0);
+    takeDatagram(feed, datagram(4, [], 'S', count), 'A', 1);
     feed.tick(1000, TIMEOUT_MS);
     expect(sink.gaps).toEqual([]);
-    feed.packet(datagram(9, [], 'S', count), 'A', 1001);
+    takeDatagram(feed, datagram(9, [], 'S', count), 'A', 1001);
     feed.tick(2000, TIMEOUT_MS);
     expect(gapTexts(sink.gaps)).toEqual(['missing 4-8 A']);
     expect(feed.stats.heartbeats).toBe(2);
@@ -137,10 +138,10 @@ describe('FeedSequencer', () => {
 
   test('a count above the messages delivers those, and the rest is a gap the other line can fill', () => {
     const { sink, feed } = setUp();
-    feed.packet(datagram(1, [testFrame(1), testFrame(2)], 'S', 5), 'A', 0);
+    takeDatagram(feed, datagram(1, [testFrame(1), testFrame(2)], 'S', 5), 'A', 0);
     expect(sink.seqs()).toEqual([1, 2]);
     expect(sink.refused.map(({ reason, seq }) => [reason, seq])).toEqual([['bad_count', 3]]);
-    feed.packet(numbered(3, 3), 'B', 1);
+    takeDatagram(feed, numbered(3, 3), 'B', 1);
     expect(sink.seqs()).toEqual([1, 2, 3, 4, 5]);
     feed.tick(1000, TIMEOUT_MS);
     expect(sink.gaps).toEqual([]);
@@ -148,18 +149,18 @@ describe('FeedSequencer', () => {
 
   test('a count below the messages delivers as many and refuses the rest', () => {
     const { sink, feed } = setUp();
-    feed.packet(datagram(1, [testFrame(1), testFrame(2), testFrame(3)], 'S', 2), 'A', 0);
+    takeDatagram(feed, datagram(1, [testFrame(1), testFrame(2), testFrame(3)], 'S', 2), 'A', 0);
     expect(sink.seqs()).toEqual([1, 2]);
     expect(sink.refused).toHaveLength(1);
     expect(sink.refused[0]).toMatchObject({ reason: 'trailing_bytes', claimedSizeBytes: 26 });
-    feed.packet(numbered(3, 1), 'A', 1);
+    takeDatagram(feed, numbered(3, 1), 'A', 1);
     expect(sink.seqs()).toEqual([1, 2, 3]);
   });
 
   test('messages too short or too long are refused alone and keep their numbers', () => {
     const { sink, feed } = setUp();
     const messages = [testFrame(1), new Uint8Array(0), testFrame(3), new Uint8Array(1025), testFrame(5)];
-    feed.packet(datagram(1, messages), 'A', 0);
+    takeDatagram(feed, datagram(1, messages), 'A', 0);
     expect(sink.seqs()).toEqual([1, 3, 5]);
     expect(sink.refused.map(({ reason, seq }) => [reason, seq])).toEqual([
       ['too_short', 2],
@@ -176,7 +177,7 @@ describe('FeedSequencer', () => {
       // Garbage behind the datagram's end would be read by a reader that believes the lengths.
       const buffer = new Uint8Array(whole.length + 50).fill(0xaa);
       buffer.set(whole.subarray(0, length), 5);
-      feed.packet(buffer.subarray(5, 5 + length), 'A', 0);
+      takeDatagram(feed, buffer.subarray(5, 5 + length), 'A', 0);
       const wholeFrames = Math.max(0, Math.floor((length - HEADER_BYTES) / 26));
       expect(sink.seqs()).toEqual(Array.from({ length: wholeFrames }, (_, i) => i + 1));
       expect(sink.refused).toHaveLength(1);
@@ -191,11 +192,11 @@ describe('FeedSequencer', () => {
       const packet = round % 2 === 0 ? random.bytes(random.int(0, 100)) : numbered(round + 1, 3);
       for (let i = 0; i < 3 && packet.length > 0; i++)
         packet[random.int(0, packet.length - 1)] = random.int(0, 255);
-      feed.packet(packet, random.pick(['A', 'B']), round);
+      takeDatagram(feed, packet, random.pick(['A', 'B']), round);
       if (round % 50 === 0) feed.tick(round, TIMEOUT_MS);
     }
     const framesBefore = sink.frames.length;
-    feed.packet(numbered(1, 2, 'GOOD'), 'A', 1e6);
+    takeDatagram(feed, numbered(1, 2, 'GOOD'), 'A', 1e6);
     expect(sink.frames.length).toBe(framesBefore + 2);
     expect(feed.stats.packets).toBe(20_001);
   });
@@ -203,15 +204,15 @@ describe('FeedSequencer', () => {
   test('sessions are followed apart, and only so many', () => {
     const { sink, feed, streams } = setUp();
     for (let round = 1; round <= 3; round++) {
-      feed.packet(numbered(round, 1, 'ONE'), 'A', 0);
-      feed.packet(numbered(round, 1, 'TWO'), 'A', 0);
+      takeDatagram(feed, numbered(round, 1, 'ONE'), 'A', 0);
+      takeDatagram(feed, numbered(round, 1, 'TWO'), 'A', 0);
     }
     expect(sink.seqs()).toEqual([1, 1, 2, 2, 3, 3]);
-    feed.packet(numbered(5, 1, 'ONE'), 'A', 0);
-    for (let i = 0; i < MAX_SESSIONS; i++) feed.packet(numbered(1, 1, `N${i}`), 'A', 0);
+    takeDatagram(feed, numbered(5, 1, 'ONE'), 'A', 0);
+    for (let i = 0; i < MAX_SESSIONS; i++) takeDatagram(feed, numbered(1, 1, `N${i}`), 'A', 0);
     // TWO and then ONE were silent longest; the gap of ONE is reported before it is forgotten.
     expect(gapTexts(sink.gaps)).toEqual(['missing 4-4 A']);
-    feed.packet(numbered(6, 1, 'ONE'), 'A', 0);
+    takeDatagram(feed, numbered(6, 1, 'ONE'), 'A', 0);
     expect(sink.frames.at(-1)!.seq).toBe(6);
     expect(streams.size).toBeGreaterThan(MAX_SESSIONS);
   });
@@ -219,11 +220,11 @@ describe('FeedSequencer', () => {
   test('a stream whose gap was reported is remembered until the gap is durable', () => {
     const streams = new StreamTable(1);
     const { sink, feed } = setUp(streams);
-    feed.packet(numbered(1, 1, 'ONE'), 'A', 0);
-    feed.packet(numbered(3, 1, 'ONE'), 'A', 0);
-    for (let i = 0; i < MAX_SESSIONS - 1; i++) feed.packet(numbered(1, 1, `N${i}`), 'A', 0);
+    takeDatagram(feed, numbered(1, 1, 'ONE'), 'A', 0);
+    takeDatagram(feed, numbered(3, 1, 'ONE'), 'A', 0);
+    for (let i = 0; i < MAX_SESSIONS - 1; i++) takeDatagram(feed, numbered(1, 1, `N${i}`), 'A', 0);
     streams.markDurable(streams.capture());
-    feed.packet(numbered(1, 1, 'LAST'), 'A', 0);
+    takeDatagram(feed, numbered(1, 1, 'LAST'), 'A', 0);
     expect(gapTexts(sink.gaps)).toEqual(['missing 2-2 A']);
     const { streamId } = sink.gaps[0]!;
     expect(streams.get(streamId)).toBeDefined();
@@ -235,10 +236,10 @@ describe('FeedSequencer', () => {
 
   test('a far jump forward costs a gap, not the frames that follow in order', () => {
     const { sink, feed } = setUp();
-    feed.packet(numbered(1, 2), 'A', 0);
-    feed.packet(datagram(2 ** 50, [testFrame(7)]), 'A', 1);
+    takeDatagram(feed, numbered(1, 2), 'A', 0);
+    takeDatagram(feed, datagram(2 ** 50, [testFrame(7)]), 'A', 1);
     feed.tick(1000, TIMEOUT_MS);
-    for (let seq = 3; seq < 100; seq += 3) feed.packet(numbered(seq, 3), 'A', 1000);
+    for (let seq = 3; seq < 100; seq += 3) takeDatagram(feed, numbered(seq, 3), 'A', 1000);
     expect(sink.frames).toHaveLength(2 + 1 + 99);
     feed.tick(1001, TIMEOUT_MS);
     expect(gapTexts(sink.gaps)).toEqual([`missing 3-${2 ** 50 - 1} A`, 'filled_late 3-101 A']);
@@ -286,7 +287,7 @@ test('two lines with random drops, repeats and delays equal a model that remembe
     let now = 0;
     for (const { packet, seqs, line } of randomArrivals(random, total)) {
       now += random.int(0, 2);
-      feed.packet(packet, line, now);
+      takeDatagram(feed, packet, line, now);
       for (const seq of seqs) {
         know(seq, now);
         if (seen.has(seq)) continue;
@@ -299,7 +300,7 @@ test('two lines with random drops, repeats and delays equal a model that remembe
         for (const [seq, at] of knownAt) if (!seen.has(seq) && now - at >= timeout) reported.add(seq);
       }
     }
-    feed.packet(datagram(total + 1, [], 'S', END_OF_SESSION), 'A', now);
+    takeDatagram(feed, datagram(total + 1, [], 'S', END_OF_SESSION), 'A', now);
     know(total, now);
     feed.tick(now + timeout, timeout);
     for (const seq of knownAt.keys()) if (!seen.has(seq)) reported.add(seq);
