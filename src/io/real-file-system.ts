@@ -7,8 +7,8 @@ import { SyncPace } from './sync-pace.ts';
 const FLAGS = { read: 'r', write: 'r+', create: 'wx+' } as const satisfies Record<OpenMode, string>;
 
 const ZEROS_SIZE_BYTES = 1024 * 1024;
-/** Written into the page cache in some 30 µs; another thread is there after as long. */
-const BACKGROUND_BYTES = 128 * 1024;
+/** Written into the page cache in some 120 µs; getting to another thread and back takes as long. */
+const BACKGROUND_BYTES = 512 * 1024;
 
 /** One for all files: they lie on one disk, and the log is nearly all of what is synced. */
 const pace = new SyncPace();

@@ -17,6 +17,8 @@ import type { BlockAppend, WalSettings } from './settings.ts';
 const ZEROS = new Uint8Array(1024 * 1024);
 /** A larger one is worth a change of metadata of its own; zeros behind each would double what is written. */
 const SMALL_RECORD_BYTES = 128 * 1024;
+/** While rows come faster than groups end, records of so much less are worth another thread. */
+const AHEAD = 4;
 /** So much may be on its way to the disk; what comes then is written at once, which holds the writer back. */
 const MOST_BACKGROUND_BYTES = 16 * 1024 * 1024;
 
@@ -46,6 +48,9 @@ export class RecordWriter {
   #staging = new Uint8Array(0);
   #largestSizeBytes: number;
   #isHeld = false;
+  /** Rows come faster than groups end: this group, or the one before, has a large record. */
+  #isAhead = false;
+  #isGroupLarge = false;
 
   constructor(settings: Pick<WalSettings, 'fileSystem' | 'syncPolicy' | 'segmentSizeBytes' | 'isFollowed'>) {
     this.#largestSizeBytes = Math.min(settings.segmentSizeBytes, 1024 * 1024);
@@ -65,7 +70,7 @@ export class RecordWriter {
     const endOfPayload = RECORD_HEADER_SIZE_BYTES + block.payloadSizeBytes;
     this.#largestSizeBytes = Math.max(this.#largestSizeBytes, endOfPayload);
     const isBackground =
-      (endOfPayload >= this.#fileSystem.backgroundBytes || segment.writes.isRunning) &&
+      (this.#isLarge(endOfPayload, link.endsGroup) || segment.writes.isRunning) &&
       this.#buffers.hasRoom(endOfPayload) &&
       !this.#isHeld;
     const paddingSizeBytes = isBackground && this.#isDirect ? this.#padding(segment, endOfPayload) : 0;
@@ -83,6 +88,25 @@ export class RecordWriter {
     record.fill(0, endOfPayload);
     const fields = { ...block, ...link, paddingSizeBytes, payloadChecksum: checksum(payload) };
     return { record, isBackground, fields, headerChecksum: encodeRecordHeader(record, fields) };
+  }
+
+  /**
+   * Whether a record is worth another thread. While producers are ahead it is what frees this one. Where a
+   * group is a record, its rows wait for both threads to hear of each other, and a write of that size into the
+   * page cache is over before.
+   */
+  #isLarge(sizeBytes: number, endsGroup: boolean): boolean {
+    const { backgroundBytes } = this.#fileSystem;
+    if (sizeBytes >= backgroundBytes) {
+      this.#isGroupLarge = true;
+      this.#isAhead = true;
+    }
+    const leastBytes = this.#isAhead ? backgroundBytes / AHEAD : backgroundBytes;
+    if (endsGroup) {
+      this.#isAhead = this.#isGroupLarge;
+      this.#isGroupLarge = false;
+    }
+    return sizeBytes >= leastBytes;
   }
 
   /** What the record lacks to the end of a page: the kernel writes whole pages without a lock on the file. */

@@ -235,6 +235,37 @@ test('a small record does not overtake a large one that is on its way', async ()
   await wal.close();
 }, 60_000);
 
+test('records go to the other thread sooner while rows come faster than groups end', async () => {
+  const disk = new SlowDisk();
+  disk.backgroundBytes = 4096;
+  const wal = await open(disk, { segmentSizeBytes: 1 << 20 });
+  const name = `${DIR}/${segmentsAmong(disk.list(DIR))[0]!.name}`;
+  /** Appends a block and says whether it was written at once. */
+  const isAtOnce = async (payloadSizeBytes: number, endsGroup: boolean): Promise<boolean> => {
+    const before = disk.readFile(name);
+    disk.block();
+    appendRandom(wal, random, { payloadSizeBytes, endsGroup, encode: (target) => target.fill(7) });
+    const isWritten = !Buffer.from(before).equals(disk.readFile(name));
+    await disk.goOn();
+    return isWritten;
+  };
+  const [small, middle, large] = [512, 2048, 8192];
+  // Each group is a record.
+  expect(await isAtOnce(middle, true)).toBe(true);
+  expect(await isAtOnce(middle, true)).toBe(true);
+  // A group with a large one, and the next.
+  expect(await isAtOnce(middle, false)).toBe(true);
+  expect(await isAtOnce(large, false)).toBe(false);
+  expect(await isAtOnce(middle, false)).toBe(false);
+  expect(await isAtOnce(small, true)).toBe(true);
+  expect(await isAtOnce(middle, false)).toBe(false);
+  expect(await isAtOnce(middle, true)).toBe(false);
+  // None was large: the one after is as the first.
+  expect(await isAtOnce(middle, true)).toBe(true);
+  await wal.close();
+  expect(verifyWal(disk, DIR)).toMatchObject({ damaged: [], blocks: 9 });
+}, 60_000);
+
 test('no file is closed while a thread writes into it', async () => {
   for (const how of ['sync fails', 'close fails'] as const) {
     const disk = new SlowDisk();
