@@ -50,14 +50,15 @@ const perRow = (bursts: readonly Burst[], rows: number, part: keyof CpuTimes) =>
 async function measurePolicy(name: string, sync: string, options: BenchOptions): Promise<BenchResult[]> {
   using home = temporaryHome();
   const rows = options.quick ? 1_000_000 : 3_000_000;
-  const rounds = options.quick ? 2 : 5;
+  const rounds = options.quick ? 2 : 7;
   const input = await inputFile(home.path, 'ticks', DISTINCT_FRAMES);
   const dropSocket = join(home.path, 'drop');
   const dropper = await startProgram('drop-receiver.ts', dropSocket);
   const recorder = await startServe(home.path, { HFT_WAL_SYNC: sync });
   const toDropper = () => burst(dropper.pid, dropSocket, input, rows, null);
   const toRecorder = (round: number) => burst(recorder.pid, recorder.socket, input, rows, `round-${round}`);
-  const warmUp = Math.floor(rows / 4);
+  // What counts is a program that has run for more than a second: its code is compiled.
+  const warmUp = 2 * rows;
   await burst(recorder.pid, recorder.socket, input, warmUp, 'warm-up');
   await toDropper();
   const { a, b } = await interleave(rounds, toRecorder, toDropper);
