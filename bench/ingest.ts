@@ -86,7 +86,7 @@ async function measurePolicy(name: string, sync: string, options: BenchOptions):
 async function measureWhileFlushing(name: string, options: BenchOptions): Promise<BenchResult[]> {
   using home = temporaryHome();
   const rows = options.quick ? 1_000_000 : 3_000_000;
-  const rounds = options.quick ? 1 : 3;
+  const rounds = options.quick ? 1 : 5;
   const input = await inputFile(home.path, 'ticks', DISTINCT_FRAMES);
   const server = await startTestServer();
   const port = new URL(server.url).port;
