@@ -1,8 +1,8 @@
 // start/<program>: ms from the start of `recorder serve` with an empty WAL to the first connection that its
 // socket takes, median of several; against the target of 50 ms. `binary` is what `bun run build` makes.
 //
-// idle/cpu: CPU time of a recorder that nobody sends to, % of one core; against the target of 0.5 %. It has
-// stood for a minute by then: compilers and collector are busy with what the start has left for about as long.
+// idle/cpu: CPU time of a recorder that nobody sends to, % of one core; against the target of 0.5 %. It
+// has stood for a minute by then: compilers and collector are busy with what the start has left for as long.
 
 import { join } from 'node:path';
 import { recorderCommand } from '../test/support/recorder-process.ts';

@@ -92,8 +92,8 @@ export class RecordWriter {
 
   /**
    * Whether a record is worth another thread. While producers are ahead it is what frees this one. Where a
-   * group is a record, its rows wait for both threads to hear of each other, and a write of that size into the
-   * page cache is over before.
+   * group is a record, its rows wait for both threads to hear of each other, and a write of that size into
+   * the page cache is over before.
    */
   #isLarge(sizeBytes: number, endsGroup: boolean): boolean {
     const { backgroundBytes } = this.#fileSystem;
