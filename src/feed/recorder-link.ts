@@ -5,6 +5,7 @@ import type { Socket } from 'bun';
 import { RecorderError } from '../errors.ts';
 import { type Ack, decodeControl, RetryableGoodbye, type Welcome } from '../net/control-messages.ts';
 import { FrameReader } from '../net/frame-reader.ts';
+import { socketHandlers } from '../net/socket-handlers.ts';
 
 const FIRST_BACKOFF_MS = 20;
 const MAX_BACKOFF_MS = 1000;
@@ -85,18 +86,17 @@ export class RecorderLink {
     try {
       await Bun.connect({
         unix: this.#path,
-        socket: {
-          binaryType: 'uint8array',
-          open: (socket) => this.#opened(socket),
-          data: (socket, bytes: Uint8Array) => {
+        socket: socketHandlers({
+          binaryType: 'uint8array' as const,
+          open: (socket: Socket) => this.#opened(socket),
+          data: (socket: Socket, bytes: Uint8Array) => {
             if (socket === this.#socket) this.#reader?.push(bytes);
           },
-          drain: (socket) => {
+          drain: (socket: Socket) => {
             if (socket === this.#socket) this.#handlers.drain();
           },
-          close: (socket) => this.#closed(socket),
-          error: () => {},
-        },
+          close: (socket: Socket) => this.#closed(socket),
+        }),
       });
     } catch (cause) {
       this.#retry(cause);

@@ -14,6 +14,7 @@ import { chmodSync, chownSync, linkSync, lstatSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import type { Socket } from 'bun';
 import { RecorderError } from '../errors.ts';
+import { socketHandlers } from './socket-handlers.ts';
 import { receiveNow } from './socket-options.ts';
 
 export const DEFAULT_SOCKET_MODE = 0o600;
@@ -117,17 +118,24 @@ function bind<T>(
   makeBuffer: () => Uint8Array,
 ): { stop(force?: boolean): void } {
   let readBuffer: Uint8Array | null = null;
+  // A socket that is ended while it is opened is closed before its data is set.
+  let opening: Socket<T> | null = null;
+  let isGone = false;
   try {
     return Bun.listen<T>({
       unix: path,
       // The peer may close its sending side and still wait for the last acknowledgement.
       allowHalfOpen: true,
-      socket: {
-        binaryType: 'uint8array',
-        open: (socket) => {
+      socket: socketHandlers({
+        binaryType: 'uint8array' as const,
+        open: (socket: Socket<T>) => {
+          opening = socket;
+          isGone = false;
           socket.data = handlers.open(socket);
+          opening = null;
+          if (isGone) handlers.close(socket);
         },
-        data: (socket, bytes: Uint8Array) => {
+        data: (socket: Socket<T>, bytes: Uint8Array) => {
           const goesOn = handlers.chunk(socket, bytes);
           if (bytes.length < LARGE_CHUNK_BYTES) return;
           // Given back at once: the collector sees little garbage in a run of frames, and comes late.
@@ -136,12 +144,13 @@ function bind<T>(
           readBuffer ??= makeBuffer();
           readOn(socket, handlers, readBuffer);
         },
-        end: (socket) => handlers.end(socket),
-        drain: (socket) => handlers.drain(socket),
-        close: (socket) => handlers.close(socket),
-        // A reset peer shows in close, which always follows.
-        error: () => {},
-      },
+        end: (socket: Socket<T>) => handlers.end(socket),
+        drain: (socket: Socket<T>) => handlers.drain(socket),
+        close: (socket: Socket<T>) => {
+          if (socket === opening) isGone = true;
+          else handlers.close(socket);
+        },
+      }),
     });
   } catch (cause) {
     throw new RecorderError('socket_listen_failed', `cannot listen in ${dirname(path)}`, {
