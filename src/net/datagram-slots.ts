@@ -4,6 +4,7 @@
 
 import { ptr } from 'bun:ffi';
 import { lazyLibc } from '../libc.ts';
+import { MSG_DONTWAIT } from './socket-options.ts';
 
 /** Datagrams of one call: more would save no more of its cost. */
 const SLOTS = 64;
@@ -14,7 +15,6 @@ const SLOT_BYTES = 65_536;
  * same places of the processor's cache.
  */
 const STRIDE_BYTES = SLOT_BYTES + 192;
-const MSG_DONTWAIT = 0x40;
 
 // struct mmsghdr and struct iovec of 64-bit Linux, little-endian (recvmmsg(2), recv(2)).
 const HEADER_BYTES = 64;
@@ -29,7 +29,7 @@ const libc = lazyLibc({
 
 /** Slots for as many datagrams as one read takes. */
 export class DatagramSlots {
-  static readonly count = SLOTS;
+  readonly capacity = SLOTS;
   /** All slots; `view` covers the same memory. */
   readonly bytes = new Uint8Array(new ArrayBuffer(SLOTS * STRIDE_BYTES));
   readonly view = new DataView(this.bytes.buffer);
@@ -50,8 +50,8 @@ export class DatagramSlots {
   }
 
   /**
-   * Reads what waits at a socket into the slots, without waiting; the number of datagrams, `count` at most.
-   * 0 or less: none, or an error that the socket's owner will find out itself.
+   * Reads what is at a socket into the slots, without waiting; the number of datagrams, `capacity` at most.
+   * Below 0: none.
    */
   receive(fd: number): number {
     return libc()?.recvmmsg(fd, ptr(this.#headers), SLOTS, MSG_DONTWAIT, null) ?? 0;

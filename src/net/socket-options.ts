@@ -2,6 +2,7 @@
 // at the other end of a Unix socket, reading into memory of our own, second descriptors. Linux.
 
 import { ptr } from 'bun:ffi';
+import { RecorderError } from '../errors.ts';
 import { lazyLibc } from '../libc.ts';
 
 const SOL_SOCKET = 1;
@@ -15,12 +16,17 @@ const SO_PEERCRED = 17;
 const PEERCRED_WORDS = 3;
 const MEMINFO_WORDS = 9;
 const MEMINFO_DROPS = 8;
-const MSG_DONTWAIT = 0x40;
+export const MSG_DONTWAIT = 0x40;
+const F_DUPFD_CLOEXEC = 1030;
+const SOL_IP = 0;
+const IP_RECVERR = 11;
+const SOL_IPV6 = 41;
+const IPV6_RECVERR = 25;
 
 const libc = lazyLibc({
   setsockopt: { args: ['int', 'int', 'int', 'ptr', 'u32'], returns: 'int' },
   getsockopt: { args: ['int', 'int', 'int', 'ptr', 'ptr'], returns: 'int' },
-  dup: { args: ['int'], returns: 'int' },
+  fcntl: { args: ['int', 'int', 'int'], returns: 'int' },
   close: { args: ['int'], returns: 'int' },
   recv: { args: ['int', 'ptr', 'u64', 'int'], returns: 'int' },
 });
@@ -73,13 +79,33 @@ export function receiveNow(fd: number, into: Uint8Array): number {
   return symbols === null ? 0 : symbols.recv(fd, ptr(into), into.length, MSG_DONTWAIT);
 }
 
-/** A second descriptor of a socket, which stays open when the first is closed; null where none can be had. */
-export function duplicateDescriptor(fd: number): number | null {
-  const second = libc()?.dup(fd) ?? -1;
-  return second < 0 ? null : second;
+/** Whether there is a libc to call: where not, sockets are read by Bun alone. */
+export function hasSocketCalls(): boolean {
+  return libc() !== null;
+}
+
+/**
+ * A second descriptor of a socket, which stays open when the first is closed. Throws a RecorderError,
+ * no_descriptor, where none can be had.
+ */
+export function duplicateDescriptor(fd: number): number {
+  // Not 0 to 2, which are others' by custom, whoever has closed them.
+  const second = libc()?.fcntl(fd, F_DUPFD_CLOEXEC, 3) ?? -1;
+  if (second >= 0) return second;
+  throw new RecorderError('no_descriptor', 'the system gives no further descriptor', {
+    hint: 'raise the limit of open files (ulimit -n, LimitNOFILE=)',
+  });
 }
 
 /** Closes a descriptor of duplicateDescriptor. */
 export function closeDescriptor(fd: number): void {
   libc()?.close(fd);
+}
+
+/** Has the kernel keep no ICMP errors for a UDP socket, and forget those it has kept (ip(7), ipv6(7)). */
+export function ignoreIcmpErrors(fd: number): void {
+  const off = Int32Array.of(0);
+  libc()?.setsockopt(fd, SOL_IP, IP_RECVERR, ptr(off), 4);
+  // Refused on a socket of the other family.
+  libc()?.setsockopt(fd, SOL_IPV6, IPV6_RECVERR, ptr(off), 4);
 }

@@ -8,20 +8,29 @@
 //
 // Invariants
 // - Datagrams are handed on in the order in which the socket gives them.
-// - A turn of the event loop ends after TURN_MS, whatever comes; nothing is lost by that but time.
-// - An empty datagram, which looks to Bun like a stream's end, ends nothing.
+// - In a turn of the event loop a line reads for TURN_MS, and what its last read gave, whatever comes.
+// - An empty datagram, which looks to Bun like a stream's end, ends nothing; nor does an ICMP error.
 
 import type { FdSocketOptions, Socket, UnixSocketOptions, udp } from 'bun';
 import { RecorderError } from '../errors.ts';
 import { DatagramSlots } from './datagram-slots.ts';
-import { closeDescriptor, duplicateDescriptor, kernelDrops, requestReceiveBuffer } from './socket-options.ts';
+import { socketHandlers } from './socket-handlers.ts';
+import {
+  closeDescriptor,
+  duplicateDescriptor,
+  hasSocketCalls,
+  ignoreIcmpErrors,
+  kernelDrops,
+  requestReceiveBuffer,
+} from './socket-options.ts';
 import { lineAddress, type UdpLine } from './udp-endpoint.ts';
 
 export const DEFAULT_RECEIVE_BUFFER_BYTES = 32 * 1024 * 1024;
 /** So long a line reads before others on the event loop have their turn. */
 const TURN_MS = 2;
-/** Where the system has no descriptor or no watch for it, it is asked again after so long. */
+/** Where the system does not let the socket be watched any more, it is asked again after so long. */
 const WATCH_AGAIN_MS = 100;
+const EMPTY = new Uint8Array(0);
 /**
  * SO_REUSEADDR, as node:dgram passes it to Bun: other programs of this host may listen to the same group.
  * Bun's types do not show it.
@@ -42,30 +51,29 @@ export interface UdpReceiver {
   close(): void;
 }
 
-/** Binds a line and joins its group. Errors (RecorderError): udp_bind_failed, udp_join_failed. */
+/**
+ * Binds a line and joins its group. Errors (RecorderError): udp_bind_failed, udp_join_failed,
+ * udp_watch_failed.
+ */
 export async function openUdpReceiver(
   line: UdpLine,
   receiveBufferBytes: number,
   onDatagram: DatagramHandler,
 ): Promise<UdpReceiver> {
-  const socket = await bind(line, onDatagram);
-  const { port } = socket;
+  const bound = await bind(line, onDatagram);
+  const { port } = bound;
   const address = lineAddress(line.host, port);
   try {
-    join(socket, line);
+    join(bound, line);
   } catch (cause) {
-    socket.close();
+    bound.close();
     throw new RecorderError('udp_join_failed', `cannot join multicast group ${address}`, {
       cause,
       hint: 'interface= takes the address of a network interface of this host',
     });
   }
-  const { fd: bunsFd } = socket as unknown as { fd: number };
-  const granted = requestReceiveBuffer(bunsFd, receiveBufferBytes);
-  const own = duplicateDescriptor(bunsFd);
-  const reader = own === null ? socket : new DatagramReader(own, onDatagram);
-  const fd = own ?? bunsFd;
-  if (own !== null) socket.close();
+  const granted = requestReceiveBuffer(descriptorOf(bound), receiveBufferBytes);
+  const { fd, close } = await takeOver(bound, address, onDatagram);
   let closed = false;
   let dropsAtClose: number | null = null;
   return {
@@ -77,13 +85,38 @@ export async function openUdpReceiver(
       if (closed) return;
       closed = true;
       dropsAtClose = kernelDrops(fd);
-      reader.close();
+      close();
     },
   };
 }
 
+/** Has the socket read by a descriptor of our own; where there is no libc to read with, by Bun. */
+async function takeOver(
+  bound: BoundSocket,
+  address: string,
+  onDatagram: DatagramHandler,
+): Promise<{ fd: number; close(): void }> {
+  const bunsFd = descriptorOf(bound);
+  if (!hasSocketCalls()) return { fd: bunsFd, close: () => bound.close() };
+  // Bun has asked for these errors, and takes them from a UDP socket alone: on what it holds for a stream
+  // they would stay, wake it for ever and fill the receive buffer.
+  ignoreIcmpErrors(bunsFd);
+  let reader: DatagramReader | null = null;
+  try {
+    const fd = duplicateDescriptor(bunsFd);
+    reader = new DatagramReader(fd, onDatagram);
+    bound.close();
+    await reader.watch();
+    return { fd, close: () => reader!.close() };
+  } catch (cause) {
+    bound.close();
+    reader?.close();
+    throw new RecorderError('udp_watch_failed', `cannot wait for datagrams on ${address}`, { cause });
+  }
+}
+
 /** Memory to read into, for all lines: they read one after another. */
-let sharedSlots: DatagramSlots | null = null;
+let slots: DatagramSlots | null = null;
 
 /** Reads a socket by a descriptor of its own, which it owns. */
 class DatagramReader {
@@ -91,63 +124,73 @@ class DatagramReader {
   readonly #onDatagram: DatagramHandler;
   readonly #slots: DatagramSlots;
   #watched: Socket | null = null;
+  #again: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
 
   constructor(fd: number, onDatagram: DatagramHandler) {
     this.#fd = fd;
     this.#onDatagram = onDatagram;
-    sharedSlots ??= new DatagramSlots();
-    this.#slots = sharedSlots;
-    this.#watch();
+    slots ??= new DatagramSlots();
+    this.#slots = slots;
   }
 
   close(): void {
     this.#closed = true;
+    clearTimeout(this.#again);
     this.#watched?.terminate();
     closeDescriptor(this.#fd);
   }
 
-  /** Has Bun tell of datagrams, until it takes an empty one for the end. */
-  #watch(): void {
-    if (this.#closed) return;
-    const watchAgain = () => void setTimeout(() => this.#watch(), WATCH_AGAIN_MS);
+  /** Has Bun tell of datagrams. Rejects with the system's error where it does not allow it. */
+  async watch(): Promise<void> {
     const fd = duplicateDescriptor(this.#fd);
-    if (fd === null) {
-      watchAgain();
-      return;
-    }
+    let isWatched = false;
+    let isAtEnd = false;
     const options: FdSocketOptions = {
       fd,
-      socket: {
-        binaryType: 'uint8array',
-        open: (socket) => {
+      socket: socketHandlers({
+        binaryType: 'uint8array' as const,
+        open: (socket: Socket) => {
+          isWatched = true;
           this.#watched = socket;
           if (this.#closed) socket.terminate();
         },
-        data: (_socket, bytes: Uint8Array) => this.#read(bytes),
-        end: () => this.#read(new Uint8Array(0)),
-        close: () => this.#watch(),
-        // Errors of a receiving socket (an ICMP answer to nothing we sent) concern no datagram.
-        error: () => {},
-      },
+        data: (_socket: Socket, bytes: Uint8Array) => this.#read(bytes),
+        // What Bun has read is an empty datagram.
+        end: () => {
+          isAtEnd = true;
+          this.#read(EMPTY);
+        },
+        close: () => this.#watchAgain(isAtEnd ? 0 : WATCH_AGAIN_MS),
+      }),
     };
-    // Bun's types have these options, and no connect() that takes them.
-    Bun.connect(options as unknown as UnixSocketOptions).catch(watchAgain);
+    try {
+      // Bun's types have these options, and no connect() that takes them.
+      await Bun.connect(options as unknown as UnixSocketOptions);
+    } catch (error) {
+      if (!isWatched) closeDescriptor(fd);
+      throw error;
+    }
+  }
+
+  #watchAgain(afterMs: number): void {
+    if (this.#closed) return;
+    this.#again = setTimeout(() => this.watch().catch(() => this.#watchAgain(WATCH_AGAIN_MS)), afterMs);
   }
 
   /** Takes the datagram that Bun has read, then what else is there. */
   #read(first: Uint8Array): void {
     if (this.#closed) return;
     handOn(first, this.#onDatagram);
-    const slots = this.#slots;
+    const batch = this.#slots;
     const until = performance.now() + TURN_MS;
-    do {
-      const count = slots.receive(this.#fd);
+    while (!this.#closed) {
+      const count = batch.receive(this.#fd);
       for (let i = 0; i < count && !this.#closed; i++) {
-        this.#onDatagram(slots.bytes, slots.view, slots.startOf(i), slots.endOf(i));
+        this.#onDatagram(batch.bytes, batch.view, batch.startOf(i), batch.endOf(i));
       }
-      if (count < DatagramSlots.count) return;
-    } while (!this.#closed && performance.now() < until);
+      if (count < batch.capacity || performance.now() >= until) return;
+    }
   }
 }
 
@@ -158,6 +201,9 @@ function handOn(bytes: Uint8Array, onDatagram: DatagramHandler): void {
 
 type BoundSocket = udp.Socket<'uint8array'>;
 
+/** Bun's types do not show it. */
+const descriptorOf = (socket: BoundSocket): number => (socket as unknown as { fd: number }).fd;
+
 async function bind(line: UdpLine, onDatagram: DatagramHandler): Promise<BoundSocket> {
   const options = {
     // Bound to the group's own address, the socket gets nothing that was sent to the port alone.
@@ -165,11 +211,10 @@ async function bind(line: UdpLine, onDatagram: DatagramHandler): Promise<BoundSo
     port: line.port,
     binaryType: 'uint8array' as const,
     flags: line.multicast ? REUSE_ADDRESS_FLAG : 0,
-    socket: {
-      // What comes before the socket is ours, or all where there is no libc to read it with.
+    // What comes before the socket is ours, or all.
+    socket: socketHandlers({
       data: (_socket: unknown, bytes: Uint8Array) => handOn(bytes, onDatagram),
-      error: () => {},
-    },
+    }),
   };
   try {
     return await Bun.udpSocket<'uint8array'>(options);

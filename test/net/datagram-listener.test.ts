@@ -141,10 +141,13 @@ describe('createDatagramListener', () => {
       const until = performance.now() + 0.1;
       while (performance.now() < until);
     };
-    const count = 2000;
+    // As many as the smallest receive buffer that a system grants has room for.
+    const count = 300;
     for (let seq = 1; seq <= count; seq++) sender.send(datagram(seq, 1), lines[0]!.port, '127.0.0.1');
     let turns = 0;
-    for (; sink.frames.length < count; turns++) await new Promise((resolve) => setImmediate(resolve));
+    const deadline = performance.now() + 5000;
+    for (; sink.frames.length < count && performance.now() < deadline; turns++)
+      await new Promise((resolve) => setImmediate(resolve));
     expect(sink.seqs()).toEqual(Array.from({ length: count }, (_, i) => i + 1));
     // A turn reads for 2 ms, and a batch of 64, here 6.4 ms, to its end.
     expect(turns).toBeGreaterThan(count / 65 / 2);
