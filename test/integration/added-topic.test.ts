@@ -12,7 +12,7 @@ import { connectRaw } from '../support/raw-connection.ts';
 import {
   cleanEnvironment,
   ownRows,
-  reconcile,
+  reconcileWithOwn,
   run,
   sql,
   sqlValue,
@@ -199,9 +199,8 @@ describe.skipIf(!hasFlatc)('a topic more', () => {
     try {
       const fed = await run(['feed', 'sim', '--rows', '1000', '--socket', recorder.socket, '--json']);
       expect(fed.json).toMatchObject({ sent: 1000, acked: 1000 });
-      const { code, json } = await reconcile(recorder.walDir);
-      const total = 7002 + (await ownRows(recorder.clickhouseUrl));
-      expect({ code, ...json }).toMatchObject({ code: 0, inserted: total, lost: 0, duplicated: 0 });
+      const { code, json, own } = await reconcileWithOwn(recorder.walDir, recorder.clickhouseUrl);
+      expect({ code, ...json }).toMatchObject({ code: 0, inserted: 7002 + own, lost: 0, duplicated: 0 });
     } finally {
       expect((await recorder.end('SIGTERM')).code).toBe(0);
     }

@@ -6,9 +6,8 @@ import { join } from 'node:path';
 import { startTestServer, type TestServer } from '../support/embedded.ts';
 import { seededRandom } from '../support/random.ts';
 import {
-  ownRows,
   type RecorderProcess,
-  reconcile,
+  reconcileWithOwn,
   run,
   sqlValue,
   startRecorderProcess,
@@ -39,12 +38,13 @@ const walFirst = (home: string) => {
 const feed = (recorder: RecorderProcess, rows: number, ...flags: string[]) =>
   run(['feed', 'sim', '--rows', String(rows), '--socket', recorder.socket, '--json', ...flags]);
 const check = async (walDir: string, ...more: string[]) => {
-  const flags = ['--clickhouse-host', server.url, '--clickhouse-database', `load_${databases}`, ...more];
-  const { code, json } = await reconcile(walDir, ...flags);
+  const database = `load_${databases}`;
+  const flags = ['--clickhouse-host', server.url, '--clickhouse-database', database, ...more];
+  const { code, json, own } = await reconcileWithOwn(walDir, server.url, database, ...flags);
   return {
     code,
     // Changes of a recorder's health are rows too: on a busy machine there may be some.
-    inserted: json.inserted - (await ownRows(server.url, `load_${databases}`)),
+    inserted: json.inserted - own,
     lost: json.lost,
     duplicated: json.duplicated,
     pending: json.pending,

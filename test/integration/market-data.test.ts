@@ -5,8 +5,7 @@ import { afterAll, describe, expect, test } from 'bun:test';
 import { join } from 'node:path';
 import { hasClickHouse18, startClickHouse18 } from '../support/clickhouse-server.ts';
 import {
-  ownRows,
-  reconcile,
+  reconcileWithOwn,
   run,
   sqlCommand,
   startRecorderProcess,
@@ -42,8 +41,8 @@ async function playAll(flags: readonly string[], serverUrl: string | null): Prom
       });
       expect(played.json).toMatchObject({ sent: ROWS[feed], acked: ROWS[feed], badLines: 0, problems: [] });
     }
-    const { code, json } = await reconcile(recorder.walDir);
-    const total = ROWS.lean + ROWS.binance + ROWS.lobster + (await ownRows(url));
+    const { code, json, own } = await reconcileWithOwn(recorder.walDir, url);
+    const total = ROWS.lean + ROWS.binance + ROWS.lobster + own;
     const nothingWrong = { lost: 0, duplicated: 0, gaps: 0, pending: 0, deadLettered: 0 };
     expect(json).toMatchObject({
       received: total,

@@ -7,9 +7,8 @@ import { topics } from '../../src/schema/registry.ts';
 import { startTestServer, type TestServer } from '../support/embedded.ts';
 import { seededRandom } from '../support/random.ts';
 import {
-  ownRows,
   type RecorderProcess,
-  reconcile,
+  reconcileWithOwn,
   run,
   sql,
   sqlCommand,
@@ -58,11 +57,12 @@ async function expectOnceEach(database: string, session: string, last: number): 
 const into = (database: string) => ['--clickhouse-host', server.url, '--clickhouse-database', database];
 
 async function expectReconciled(recorder: RecorderProcess, database: string, rows: number): Promise<void> {
-  const { code, json } = await reconcile(recorder.walDir, ...into(database));
+  const flags = into(database);
+  const { code, json, own } = await reconcileWithOwn(recorder.walDir, server.url, database, ...flags);
   expect({ code, ...json }).toMatchObject({
     code: 0,
     matches: true,
-    inserted: rows + (await ownRows(server.url, database)),
+    inserted: rows + own,
     lost: 0,
     duplicated: 0,
     gaps: 0,

@@ -243,6 +243,24 @@ export function reconcile(walDir: string, ...flags: string[]): Promise<CommandRe
   return run<ReconcileJson>(['reconcile', '--wal-dir', walDir, '--json', '--wait', '60', ...flags]);
 }
 
+/**
+ * As `reconcile`, once more where the recorder has written of itself meanwhile; with the number of such rows
+ * at that moment. Flags of the database: as the command takes them.
+ */
+export async function reconcileWithOwn(
+  walDir: string,
+  url: string,
+  database = 'hft',
+  ...flags: string[]
+): Promise<CommandResult<ReconcileJson> & { own: number }> {
+  for (let before = await ownRows(url, database); ; ) {
+    const counted = await reconcile(walDir, ...flags);
+    const own = await ownRows(url, database);
+    if (own === before) return { ...counted, own };
+    before = own;
+  }
+}
+
 /** Rows that recorders have written of themselves, changes of their health: on top of what was sent. */
 export async function ownRows(url: string, database = 'hft'): Promise<number> {
   const exists = await sqlValue(url, `EXISTS TABLE ${database}.logs`);
