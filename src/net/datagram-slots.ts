@@ -1,10 +1,9 @@
-// Memory for the datagrams of one read, and the read itself: recvmmsg(2), which Bun has no call for.
+// Memory for the datagrams of one read by recvmmsg(2), which Bun has no call for.
 //
 // The kernel writes into slots, one a datagram; nothing is allocated a datagram.
 
 import { ptr } from 'bun:ffi';
-import { lazyLibc } from '../libc.ts';
-import { MSG_DONTWAIT } from './socket-options.ts';
+import { receiveDatagramsNow } from './socket-options.ts';
 
 /** Datagrams of one call: more would save no more of its cost. */
 const SLOTS = 64;
@@ -22,10 +21,6 @@ const HEADER_VECTOR = 16;
 const HEADER_VECTOR_COUNT = 24;
 const HEADER_RECEIVED = 56;
 const VECTOR_BYTES = 16;
-
-const libc = lazyLibc({
-  recvmmsg: { args: ['int', 'ptr', 'u32', 'int', 'ptr'], returns: 'int' },
-});
 
 /** Slots for as many datagrams as one read takes. */
 export class DatagramSlots {
@@ -51,10 +46,10 @@ export class DatagramSlots {
 
   /**
    * Reads what is at a socket into the slots, without waiting; the number of datagrams, `capacity` at most.
-   * Below 0: none.
+   * 0 or less: none.
    */
   receive(fd: number): number {
-    return libc()?.recvmmsg(fd, ptr(this.#headers), SLOTS, MSG_DONTWAIT, null) ?? 0;
+    return receiveDatagramsNow(fd, this.#headers, SLOTS);
   }
 
   /** Where the datagram of a slot begins in `bytes`. */

@@ -1,5 +1,5 @@
 // What Bun has no call for on a socket, through libc: the receive buffer, the kernel's own drop count, who is
-// at the other end of a Unix socket, reading into memory of our own, second descriptors. Linux.
+// at the other end of a Unix socket, reading into memory of our own, descriptors. Linux.
 
 import { ptr } from 'bun:ffi';
 import { RecorderError } from '../errors.ts';
@@ -16,7 +16,7 @@ const SO_PEERCRED = 17;
 const PEERCRED_WORDS = 3;
 const MEMINFO_WORDS = 9;
 const MEMINFO_DROPS = 8;
-export const MSG_DONTWAIT = 0x40;
+const MSG_DONTWAIT = 0x40;
 const F_DUPFD_CLOEXEC = 1030;
 const SOL_IP = 0;
 const IP_RECVERR = 11;
@@ -29,7 +29,13 @@ const libc = lazyLibc({
   fcntl: { args: ['int', 'int', 'int'], returns: 'int' },
   close: { args: ['int'], returns: 'int' },
   recv: { args: ['int', 'ptr', 'u64', 'int'], returns: 'int' },
+  recvmmsg: { args: ['int', 'ptr', 'u32', 'int', 'ptr'], returns: 'int' },
 });
+
+/** The descriptor of a socket of Bun's, whose types do not show it. */
+export function descriptorOf(socket: object): number {
+  return (socket as { fd: number }).fd;
+}
 
 /**
  * Asks for a receive buffer of `bytes`; returns what the kernel has granted, in the same measure (it books
@@ -77,6 +83,14 @@ export function peerCredentials(fd: number): { pid: number; uid: number; gid: nu
 export function receiveNow(fd: number, into: Uint8Array): number {
   const symbols = libc();
   return symbols === null ? 0 : symbols.recv(fd, ptr(into), into.length, MSG_DONTWAIT);
+}
+
+/**
+ * Reads datagrams into what `headers`, `count` of C's struct mmsghdr, point to, without waiting; the number
+ * of them. 0 or less: none, or no such call here.
+ */
+export function receiveDatagramsNow(fd: number, headers: DataView, count: number): number {
+  return libc()?.recvmmsg(fd, ptr(headers), count, MSG_DONTWAIT, null) ?? 0;
 }
 
 /** Whether there is a libc to call: where not, sockets are read by Bun alone. */

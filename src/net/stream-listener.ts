@@ -26,7 +26,7 @@ import { RetryableGoodbye } from './control-messages.ts';
 import { DEFAULT_MAX_FRAME_BYTES } from './frame-reader.ts';
 import type { FrameSink } from './frame-sink.ts';
 import { PLAIN_SESSION_PREFIX, type StreamTable } from './session.ts';
-import { peerCredentials } from './socket-options.ts';
+import { descriptorOf, peerCredentials } from './socket-options.ts';
 import { StreamConnection } from './stream-connection.ts';
 import type { StreamListenerStats, StreamShared } from './stream-shared.ts';
 import { DEFAULT_SOCKET_MODE, listenUnix, type SocketOwnership, type UnixConnection } from './unix-socket.ts';
@@ -195,7 +195,7 @@ class Connections {
   #strangerAt(socket: UnixConnection<StreamConnection | undefined>): string | null {
     if (this.#allowedUids === null) return null;
     // Bun's types do not show the descriptor.
-    const peer = peerCredentials((socket as unknown as { fd: number }).fd);
+    const peer = peerCredentials(descriptorOf(socket));
     if (peer === null) return 'a peer that the system does not name';
     return this.#allowedUids.has(peer.uid) ? null : `user ${peer.uid} (process ${peer.pid})`;
   }

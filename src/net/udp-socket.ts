@@ -17,6 +17,7 @@ import { DatagramSlots } from './datagram-slots.ts';
 import { socketHandlers } from './socket-handlers.ts';
 import {
   closeDescriptor,
+  descriptorOf,
   duplicateDescriptor,
   hasSocketCalls,
   ignoreIcmpErrors,
@@ -200,9 +201,6 @@ function handOn(bytes: Uint8Array, onDatagram: DatagramHandler): void {
 }
 
 type BoundSocket = udp.Socket<'uint8array'>;
-
-/** Bun's types do not show it. */
-const descriptorOf = (socket: BoundSocket): number => (socket as unknown as { fd: number }).fd;
 
 async function bind(line: UdpLine, onDatagram: DatagramHandler): Promise<BoundSocket> {
   const options = {

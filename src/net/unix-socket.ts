@@ -15,7 +15,7 @@ import { basename, dirname, join } from 'node:path';
 import type { Socket } from 'bun';
 import { RecorderError } from '../errors.ts';
 import { socketHandlers } from './socket-handlers.ts';
-import { receiveNow } from './socket-options.ts';
+import { descriptorOf, receiveNow } from './socket-options.ts';
 
 export const DEFAULT_SOCKET_MODE = 0o600;
 /** Room for the path in Linux' sockaddr_un, without the closing NUL. */
@@ -162,8 +162,7 @@ function bind<T>(
 
 /** Reads what has come meanwhile, as long as there is much of it and it is wanted. */
 function readOn<T>(socket: Socket<T>, handlers: UnixHandlers<T>, readBuffer: Uint8Array): void {
-  // Bun's types do not show the descriptor.
-  const { fd } = socket as unknown as { fd: number };
+  const fd = descriptorOf(socket);
   for (let reads = 0; reads < READS_IN_A_ROW; reads++) {
     const count = receiveNow(fd, readBuffer);
     if (count <= 0) return;
